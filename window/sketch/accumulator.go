@@ -1,0 +1,221 @@
+package sketch
+
+import "slices"
+
+// Accumulator merges many sketches, straight from their bytes, into counters
+// that lie side by side. It allocates nothing once it has seen the range of the
+// values. What it holds equals the merge of the same sketches by Sketch.Merge,
+// byte for byte. It is not safe for concurrent use.
+type Accumulator struct {
+	head  Sketch // all but the bins
+	sides [2]counters
+	tmp   [2]scratch // by side: both parts are read before either is added
+	out   Sketch     // what AppendBinary encodes
+}
+
+// The sides of an accumulator.
+const (
+	negativeSide = iota
+	positiveSide
+)
+
+// counters counts the bins base, base+1 … of one sign.
+type counters struct {
+	base   int32
+	counts []uint64
+
+	from, to int32 // the bins that may be other than zero, half open
+}
+
+// NewAccumulator returns an empty accumulator for sketches of the given
+// precision. It panics if the precision is none of 5 to 8.
+func NewAccumulator(precision int) *Accumulator {
+	a := new(Accumulator)
+	a.Reset(precision)
+	return a
+}
+
+// Reset empties the accumulator and sets its precision. It keeps the memory.
+func (a *Accumulator) Reset(precision int) {
+	a.head = *New(precision)
+	for i := range a.sides {
+		a.sides[i].clear()
+	}
+}
+
+// Count returns how many values were merged.
+func (a *Accumulator) Count() uint64 { return a.head.count }
+
+// MergeBinary merges an encoded sketch of the accumulator's precision, and
+// returns ErrPrecision for one of another. It verifies checksum and structure and
+// returns ErrCorrupt where they are wrong, but does not look for the other ways
+// to write the same sketch that UnmarshalBinary refuses. The accumulator is
+// unchanged on error.
+func (a *Accumulator) MergeBinary(b []byte) error {
+	var in Sketch
+	rest, negatives, err := in.readHeader(b)
+	if err != nil {
+		return err
+	}
+	if in.coarseness != a.head.coarseness {
+		return ErrPrecision
+	}
+	counts := [2]uint64{negatives, in.count - in.zeros - negatives}
+	var parts [2]part
+	for side, n := range counts {
+		if n > 0 {
+			if parts[side], rest, err = in.readPart(rest, side == negativeSide, n, &a.tmp[side]); err != nil {
+				return err
+			}
+		}
+	}
+	if len(rest) > 0 {
+		return corrupt("trailing bytes")
+	}
+	a.absorb(&in)
+	for side := range parts {
+		if parts[side].count > 0 {
+			a.sides[side].addPart(&parts[side], a.head.shift-in.shift)
+		}
+	}
+	return nil
+}
+
+// Merge merges a sketch. The precision becomes the smaller of both.
+func (a *Accumulator) Merge(s *Sketch) {
+	a.absorb(s)
+	d := a.head.shift - min(a.head.shift, s.shift)
+	a.sides[negativeSide].addBins(s.negative, d)
+	a.sides[positiveSide].addBins(s.positive, d)
+}
+
+// absorb merges all but the bins, and brings the counters to the scale that the
+// merged bins will have at most.
+func (a *Accumulator) absorb(s *Sketch) {
+	shift := a.head.absorb(s)
+	if d := shift - a.head.shift; d > 0 {
+		for i := range a.sides {
+			a.sides[i].shrink(d)
+		}
+		a.head.shift = shift
+	}
+}
+
+// Sketch returns what was merged as a sketch of its own.
+func (a *Accumulator) Sketch() *Sketch {
+	s := new(Sketch)
+	a.fill(s)
+	return s
+}
+
+// AppendBinary appends what was merged as an encoded sketch. The error is always
+// nil.
+func (a *Accumulator) AppendBinary(b []byte) ([]byte, error) {
+	a.fill(&a.out)
+	return a.out.appendBinary(b, &a.tmp[0]), nil
+}
+
+func (a *Accumulator) fill(s *Sketch) {
+	negative, positive := s.negative, s.positive
+	*s = a.head
+	s.negative = a.sides[negativeSide].appendTo(negative[:0])
+	s.positive = a.sides[positiveSide].appendTo(positive[:0])
+	s.fit()
+}
+
+// reserve makes room for the bins from first to last.
+func (c *counters) reserve(first, last int32) {
+	if c.from == c.to {
+		c.from, c.to = first, first
+	}
+	c.from, c.to = min(c.from, first), max(c.to, last+1)
+	if c.from >= c.base && int(c.to-c.base) <= len(c.counts) {
+		return
+	}
+	// Two octaves more on each side, so that growing is rare.
+	const slack = 2 << maxScale
+	base := min(c.from, c.base)
+	end := max(c.to, c.base+int32(len(c.counts)))
+	if len(c.counts) == 0 {
+		base, end = c.from, c.to
+	}
+	counts := make([]uint64, int(end-base)+2*slack)
+	copy(counts[max(0, c.base-base)+slack:], c.counts)
+	c.base, c.counts = base-slack, counts
+}
+
+// addPart adds the bins of a part, whose indexes lose d bits on the way.
+func (c *counters) addPart(p *part, d uint8) {
+	low, high := p.cells.bin(p.low)>>d, p.cells.bin(p.low+p.span)>>d
+	c.reserve(low, high)
+	counts := c.counts
+	if p.span == 0 {
+		counts[low-c.base] += p.count
+		return
+	}
+	counts[low-c.base]++
+	counts[high-c.base]++
+	if d == 0 && p.low >= p.cells.rank {
+		// From the lowest on, cells run on with the index.
+		offset := uint32(low-c.base) - p.low
+		for _, x := range p.values {
+			counts[x+offset]++
+		}
+		for _, x := range p.bins {
+			counts[uint32(x.index)+offset] += x.count
+		}
+		return
+	}
+	for _, x := range p.values {
+		counts[p.cells.bin(x)>>d-c.base]++
+	}
+	for _, x := range p.bins {
+		counts[p.cells.bin(uint32(x.index))>>d-c.base] += x.count
+	}
+}
+
+func (c *counters) addBins(bins []bin, d uint8) {
+	if len(bins) == 0 {
+		return
+	}
+	c.reserve(bins[0].index>>d, bins[len(bins)-1].index>>d)
+	for _, b := range bins {
+		c.counts[b.index>>d-c.base] += b.count
+	}
+}
+
+// shrink coarsens the scale by d.
+func (c *counters) shrink(d uint8) {
+	bins := c.appendTo(nil)
+	c.clear()
+	c.addBins(bins, d)
+}
+
+func (c *counters) clear() {
+	clear(c.used())
+	c.from, c.to = 0, 0
+}
+
+func (c *counters) used() []uint64 {
+	if c.from == c.to {
+		return nil
+	}
+	return c.counts[c.from-c.base : c.to-c.base]
+}
+
+func (c *counters) appendTo(bins []bin) []bin {
+	used := c.used()
+	n := 0
+	for _, count := range used {
+		if count > 0 {
+			n++
+		}
+	}
+	bins = slices.Grow(bins, n)
+	for k, count := range used {
+		if count > 0 {
+			bins = append(bins, bin{c.from + int32(k), count})
+		}
+	}
+	return bins
+}

@@ -1,0 +1,132 @@
+package sketch
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// bitWriter appends bits, the lowest first, to a byte slice.
+type bitWriter struct {
+	b   []byte
+	acc uint64
+	n   uint // bits in acc, below 8 between calls
+}
+
+// put appends the n lowest bits of v, n ≤ 64; the others must be zero.
+func (w *bitWriter) put(v uint64, n uint) {
+	if n > 32 {
+		w.put(v&(1<<32-1), 32)
+		v, n = v>>32, n-32
+	}
+	w.acc |= v << w.n
+	w.n += n
+	for ; w.n >= 8; w.n -= 8 {
+		w.b = append(w.b, byte(w.acc))
+		w.acc >>= 8
+	}
+}
+
+// flush ends on a whole byte, filled up with zeros.
+func (w *bitWriter) flush() []byte {
+	if w.n > 0 {
+		w.b = append(w.b, byte(w.acc))
+		w.acc, w.n = 0, 0
+	}
+	return w.b
+}
+
+// riceEscape is the unary part that stands for "what follows is the length and
+// the number itself", so that no code is longer than 85 bits.
+const riceEscape = 15
+
+// rice appends v as v>>k in unary, ended by a zero, and the k lowest bits.
+func (w *bitWriter) rice(v uint64, k uint) {
+	q := v >> k
+	if q < riceEscape {
+		w.put(1<<q-1, uint(q)+1)
+		w.put(v&(1<<k-1), k)
+		return
+	}
+	length := uint(bits.Len64(v))
+	w.put(1<<riceEscape-1, riceEscape)
+	w.put(uint64(length-1), 6)
+	w.put(v, length)
+}
+
+// bitReader reads what a bitWriter wrote. Past the end it reads zeros and is
+// left with overrun set.
+type bitReader struct {
+	b       []byte
+	pos     int // of the next byte to load
+	acc     uint64
+	n       uint // bits in acc
+	overrun bool
+}
+
+// fill leaves at least 56 bits in acc, or all that are left.
+func (r *bitReader) fill() {
+	if r.pos+8 <= len(r.b) {
+		r.acc |= binary.LittleEndian.Uint64(r.b[r.pos:]) << (r.n & 63)
+		r.pos += int(63-r.n) >> 3
+		r.n |= 56
+		return
+	}
+	for ; r.n <= 56 && r.pos < len(r.b); r.n += 8 {
+		r.acc |= uint64(r.b[r.pos]) << (r.n & 63)
+		r.pos++
+	}
+}
+
+// take reads n ≤ 32 bits.
+func (r *bitReader) take(n uint) uint64 {
+	if r.n < n {
+		r.fill()
+	}
+	v := r.acc & (1<<n - 1)
+	r.drop(n)
+	return v
+}
+
+func (r *bitReader) drop(n uint) {
+	if n > r.n {
+		r.overrun = true
+		r.acc, r.n = 0, 0
+		return
+	}
+	r.acc >>= n
+	r.n -= n
+}
+
+// rice reads a number that was written with the same k.
+func (r *bitReader) rice(k uint) uint64 {
+	r.fill()
+	q := uint(bits.TrailingZeros64(^r.acc))
+	if used := q + 1 + k; q < riceEscape && used <= r.n {
+		v := r.acc >> (q + 1) & (1<<k - 1)
+		r.acc >>= used
+		r.n -= used
+		return uint64(q)<<k | v
+	}
+	return r.riceLong(q, k)
+}
+
+// riceLong reads escapes, and codes that do not fit into acc at once.
+func (r *bitReader) riceLong(q, k uint) uint64 {
+	if q < riceEscape {
+		r.drop(q + 1)
+	} else {
+		r.drop(riceEscape)
+		k, q = uint(r.take(6))+1, 0
+	}
+	low := r.take(min(k, 32))
+	high := r.take(k - min(k, 32))
+	return uint64(q)<<k | high<<32 | low
+}
+
+// rest returns the bytes behind the last one that was read from, false if that
+// was not there, or had bits set that were not read.
+func (r *bitReader) rest() ([]byte, bool) {
+	whole := r.n / 8
+	padding := r.acc & (1<<(r.n%8) - 1)
+	return r.b[r.pos-int(whole):], !r.overrun && padding == 0
+}

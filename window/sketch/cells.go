@@ -1,0 +1,60 @@
+package sketch
+
+// Inside an encoding, bins are numbered by cells. In a sketch of integers the
+// small bins are narrower than 1 and most hold no integer at all; only those
+// that do have a cell, so that the gaps cost nothing. In any other sketch, and
+// at scales below 0, cells run on with the index.
+
+// cells numbers the bins of one scale: bin index+k is cell rank+k for k ≥ 0, and
+// below that each integer is its own cell.
+type cells struct {
+	index int32
+	rank  uint32
+	shift uint8
+}
+
+// integerCells are the cells of integers by shift, for scales 0 to 8.
+var integerCells = makeIntegerCells()
+
+func makeIntegerCells() (t [maxScale + 1]cells) {
+	for shift := range uint8(len(t)) {
+		// A bin above 1/(2^(2^-s)-1) < 2^s/ln 2 is at least 1 wide, and so holds
+		// an integer. log2(1/ln 2) < 17327/32768.
+		scale := maxScale - shift
+		i := int32(scale)<<scale + 17327<<scale>>15 + 1
+		t[shift] = cells{i, uint32(lowerInt(i, shift)) + 1, shift}
+	}
+	return t
+}
+
+func cellsOf(shift uint8, floats bool) cells {
+	switch {
+	case floats:
+		return cells{-1075 << maxScale >> shift, 0, shift}
+	case shift > maxScale:
+		return cells{-1, 0, shift}
+	}
+	return integerCells[shift]
+}
+
+// cell returns the cell of a bin.
+func (c *cells) cell(i int32) uint32 {
+	if i >= c.index {
+		return c.rank + uint32(i-c.index)
+	}
+	return uint32(lowerInt(i+1, c.shift))
+}
+
+// bin returns the index of the bin of a cell.
+func (c *cells) bin(cell uint32) int32 {
+	if cell >= c.rank {
+		return c.index + int32(cell-c.rank)
+	}
+	return indexOf(uint64(cell)) >> c.shift
+}
+
+// cellOf returns the cell that a number other than zero falls into.
+func (c *cells) cellOf(v Number) uint32 {
+	i, _ := v.index()
+	return c.cell(i >> c.shift)
+}

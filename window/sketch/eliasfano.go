@@ -1,0 +1,182 @@
+package sketch
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// The Elias-Fano payload holds sorted cells x[0] ≤ … ≤ x[n-1], repeats and all,
+// between low and low+span. The outermost values of a heavy tail lie far apart,
+// and would make the bitmap below long for all others, so up to 16 of them on
+// either side go ahead as gaps, from the outside in.
+//
+//	+----------------+------------------+----------------------+
+//	| gaps of the t  | low l bits of    | bitmap: bit          |
+//	| lowest, then   | each of the      | (y>>l)+k is set for  |
+//	| the t highest, | n-2t others, y = | the k-th of them     |
+//	| Rice codes     | x - x[t-1]       |                      |
+//	+----------------+------------------+----------------------+
+//
+// Each of the three ends on a whole byte; t and l follow from n and the bounds.
+
+// maxEliasFano is the most values that the payload is used for: it takes more
+// than a bit for each, so that beyond a few thousand the Rice payload wins.
+const maxEliasFano = 1 << 16
+
+// tailsOf returns how many of n values on either side go ahead as gaps.
+func tailsOf(n int) int { return min(n/32, 16) }
+
+// tailGap is what the first gap of a tail is expected to be.
+func tailGap(span uint32) average { return average(span) >> 2 }
+
+// lowBits returns the number of low bits that takes the fewest bytes for n values
+// within span, and the lengths of low bits and bitmap in bytes.
+func lowBits(n int, span uint32) (l uint, low, high int) {
+	for {
+		low, high = (n*int(l)+7)/8, (n+int(span>>l)+7)/8
+		if more := (n*int(l+1)+7)/8 + (n+int(span>>(l+1))+7)/8; more >= low+high {
+			return l, low, high
+		}
+		l++
+	}
+}
+
+func appendEliasFano(b []byte, x []uint32, low, span uint32) []byte {
+	w := bitWriter{b: b}
+	t := tailsOf(len(x))
+	high := low + span
+	gap := tailGap(span)
+	for _, v := range x[:t] {
+		w.rice(uint64(v-low), gap.k())
+		gap = gap.next(uint64(v - low))
+		low = v
+	}
+	gap = tailGap(span)
+	for k := range t {
+		v := x[len(x)-1-k]
+		w.rice(uint64(high-v), gap.k())
+		gap = gap.next(uint64(high - v))
+		high = v
+	}
+	b = w.flush()
+
+	x = x[t : len(x)-t]
+	l, _, bitmap := lowBits(len(x), high-low)
+	w = bitWriter{b: b}
+	for _, v := range x {
+		w.put(uint64(v-low)&(1<<l-1), l)
+	}
+	b = w.flush()
+	at := len(b)
+	b = append(b, make([]byte, bitmap)...)
+	for k, v := range x {
+		bit := int((v-low)>>l) + k
+		b[at+bit>>3] |= 1 << (bit & 7)
+	}
+	return b
+}
+
+// readEliasFano fills x with what appendEliasFano wrote and returns the rest of
+// b. What it returns with true is sorted and lies within low and low+span.
+func readEliasFano(x []uint32, b []byte, low, span uint32) ([]byte, bool) {
+	t := tailsOf(len(x))
+	high := low + span
+	if t > 0 {
+		r := bitReader{b: b}
+		gap := tailGap(span)
+		for k := range t {
+			v := r.rice(gap.k())
+			gap = gap.next(v)
+			if v > uint64(high-low) {
+				return nil, false
+			}
+			low += uint32(v)
+			x[k] = low
+		}
+		gap = tailGap(span)
+		for k := range t {
+			v := r.rice(gap.k())
+			gap = gap.next(v)
+			if v > uint64(high-low) {
+				return nil, false
+			}
+			high -= uint32(v)
+			x[len(x)-1-k] = high
+		}
+		rest, ok := r.rest()
+		if !ok {
+			return nil, false
+		}
+		b = rest
+	}
+	x = x[t : len(x)-t]
+	l, nlow, nhigh := lowBits(len(x), high-low)
+	if nlow+nhigh > len(b) {
+		return nil, false
+	}
+	if !readBitmap(x, b[nlow:nlow+nhigh]) || !addLowBits(x, b, l, low, high) {
+		return nil, false
+	}
+	return b[nlow+nhigh:], true
+}
+
+// readBitmap sets x[k] to the position of the k-th bit that is set, less k. It
+// returns false if other than len(x) are set.
+func readBitmap(x []uint32, bitmap []byte) bool {
+	k := 0
+	for at := uint32(0); len(bitmap) > 0; at += 64 {
+		var word uint64
+		if len(bitmap) >= 8 {
+			word = binary.LittleEndian.Uint64(bitmap)
+			bitmap = bitmap[8:]
+		} else {
+			for j, v := range bitmap {
+				word |= uint64(v) << (8 * j)
+			}
+			bitmap = nil
+		}
+		n := bits.OnesCount64(word)
+		if n > len(x)-k {
+			return false
+		}
+		base := at - uint32(k)
+		for j := range x[k : k+n] {
+			x[k+j] = base + uint32(bits.TrailingZeros64(word)) - uint32(j)
+			word &= word - 1
+		}
+		k += n
+	}
+	return k == len(x)
+}
+
+// addLowBits puts l low bits behind each x, and adds low. It returns false if
+// the result is not sorted or goes beyond high.
+func addLowBits(x []uint32, b []byte, l uint, low, high uint32) bool {
+	mask := uint64(1)<<l - 1
+	previous, bit := uint32(0), uint(0)
+	unsorted := uint32(0)
+	for k, v := range x {
+		if l > 0 {
+			v = v<<l | uint32(loadBits(b, bit)&mask)
+			bit += l
+		}
+		v += low
+		unsorted |= v - previous
+		previous = v
+		x[k] = v
+	}
+	return unsorted>>31 == 0 && previous <= high
+}
+
+// loadBits returns at least 32 bits of b from a bit on, zeros past the end.
+func loadBits(b []byte, bit uint) uint64 {
+	at := bit >> 3
+	if at+8 <= uint(len(b)) {
+		return binary.LittleEndian.Uint64(b[at:]) >> (bit & 7)
+	}
+	var v uint64
+	for j, x := range b[min(at, uint(len(b))):] {
+		v |= uint64(x) << (8 * j)
+	}
+	return v >> (bit & 7)
+}

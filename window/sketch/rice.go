@@ -1,0 +1,139 @@
+package sketch
+
+import "math/bits"
+
+// The Rice payload walks the cells upwards. Where values are sparse, one step is
+// the number of empty cells to the next bin and the bin's count less one. Where
+// there is at least one value to a cell, one step is a cell, empty or not, and
+// its count is coded by how far it is from the mean: gaps would cost a bit a bin
+// and say nothing. Which of both applies, the mean and the parameters of the
+// Rice codes follow from the steps before, so nothing but the codes is written.
+
+// average is a running mean in sixteenths, over about eight steps.
+type average uint64
+
+// next returns the mean after one more value. A value far above the mean counts
+// as four times the mean: one spike must not spoil the codes of what follows.
+func (a average) next(v uint64) average {
+	v = min(v, uint64(a)>>2+4)
+	return a - a>>3 + average(v<<1)
+}
+
+// k returns the parameter that suits the mean: about its logarithm.
+func (a average) k() uint { return uint(bits.Len64(uint64(a) >> 4)) }
+
+// riceModel is what writer and reader know alike at every step.
+type riceModel struct {
+	density average // values in a cell
+	spread  average // folded distance of a cell's count from the density
+	gap     average // empty cells before a bin
+	extra   average // a bin's count less one
+}
+
+// newRiceModel starts from the mean density of count values over span+1 cells.
+func newRiceModel(count uint64, span uint32) riceModel {
+	cells := uint64(span) + 1
+	d := average(min(count, 1<<50) << 4 / cells)
+	return riceModel{density: d, spread: d / 2, gap: average(cells << 4 / (count + 1)), extra: d / 2}
+}
+
+// dense tells whether the next step is a cell.
+func (m *riceModel) dense() bool { return m.density >= 16 }
+
+// fold maps a count to how far it is from the mean: near ones become small.
+func (m *riceModel) fold(n uint64) uint64 {
+	mean := uint64(m.density+8) >> 4
+	switch {
+	case n >= 2*mean:
+		return n
+	case n >= mean:
+		return 2 * (n - mean)
+	}
+	return 2*(mean-n) - 1
+}
+
+func (m *riceModel) unfold(v uint64) uint64 {
+	mean := uint64(m.density+8) >> 4
+	switch {
+	case v >= 2*mean:
+		return v
+	case v&1 == 0:
+		return mean + v/2
+	}
+	return mean - (v+1)/2
+}
+
+// stepCell takes in a cell of a dense stretch.
+func (m *riceModel) stepCell(n, folded uint64) {
+	m.density = m.density.next(n)
+	m.spread = m.spread.next(folded)
+}
+
+// stepBin takes in a bin of a sparse stretch.
+func (m *riceModel) stepBin(gap, n uint64) {
+	m.gap = m.gap.next(gap)
+	m.extra = m.extra.next(n - 1)
+	m.density = m.density.next(n >> bits.Len64(gap)) // about n/(gap+1)
+}
+
+// appendRice appends count values in the cells from low to low+span.
+func appendRice(b []byte, bins []bin, count uint64, low, span uint32) []byte {
+	w := bitWriter{b: b}
+	m := newRiceModel(count, span)
+	at := int32(low)
+	for k := 0; k < len(bins); {
+		next := bins[k]
+		if m.dense() {
+			n := uint64(0)
+			if next.index == at {
+				n = next.count
+				k++
+			}
+			folded := m.fold(n)
+			w.rice(folded, m.spread.k())
+			m.stepCell(n, folded)
+			at++
+			continue
+		}
+		gap := uint64(next.index - at)
+		w.rice(gap, m.gap.k())
+		w.rice(next.count-1, m.extra.k())
+		m.stepBin(gap, next.count)
+		at = next.index + 1
+		k++
+	}
+	return w.flush()
+}
+
+// readRice appends to bins what appendRice wrote, and returns the rest of b.
+func readRice(bins []bin, b []byte, count uint64, low, span uint32) ([]bin, []byte, bool) {
+	r := bitReader{b: b}
+	m := newRiceModel(count, span)
+	at, last := uint64(low), uint64(low)+uint64(span)
+	for count > 0 {
+		n := uint64(0)
+		if m.dense() {
+			folded := r.rice(m.spread.k())
+			n = m.unfold(folded)
+			m.stepCell(n, folded)
+		} else {
+			gap := r.rice(m.gap.k())
+			n = r.rice(m.extra.k()) + 1
+			if gap > uint64(span) || n == 0 {
+				return bins, nil, false
+			}
+			m.stepBin(gap, n)
+			at += gap
+		}
+		if at > last || n > count || r.overrun || len(bins) > MaxBins {
+			return bins, nil, false
+		}
+		if n > 0 {
+			bins = append(bins, bin{int32(at), n})
+			count -= n
+		}
+		at++
+	}
+	rest, ok := r.rest()
+	return bins, rest, ok
+}
