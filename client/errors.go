@@ -1,0 +1,157 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/distributed-median-tracker/dmt/internal/api"
+	"github.com/distributed-median-tracker/dmt/window"
+	"github.com/distributed-median-tracker/dmt/window/sketch"
+)
+
+var (
+	// ErrNoData is the answer to a question that no stored value is in reach
+	// of. It is window.ErrNoData.
+	ErrNoData = window.ErrNoData
+
+	// ErrUnknownMetric says that nothing was ever counted under the metric. It
+	// is window.ErrUnknownMetric.
+	ErrUnknownMetric = window.ErrUnknownMetric
+
+	// ErrNotFinite refuses NaN and the infinities. It is sketch.ErrNotFinite.
+	ErrNotFinite = sketch.ErrNotFinite
+
+	// ErrUnavailable says that no member could answer in time: none was
+	// reached, there is no leader, or no quorum. What was meant to change
+	// something may have happened or not.
+	ErrUnavailable = errors.New("client: cluster unavailable")
+
+	// ErrClosed says that the client, recorder or tracker is closed.
+	ErrClosed = errors.New("client: closed")
+
+	// ErrSpool says that a Recorder was asked for a spool, which this version
+	// does not have: its unsent sketches live in memory only.
+	ErrSpool = errors.New("client: spool not supported yet: unsent sketches are kept in memory only")
+)
+
+// Reasons for a loss that the client itself finds. Those of the cluster are
+// listed with its API: "too_old", "too_new", "corrupt_sketch" and so on.
+const (
+	ReasonBadMetric = api.ReasonBadMetric // the name is not a metric
+	ReasonBadNode   = api.ReasonBadNode   // the node id is empty, too long or not printable
+	ReasonNotFinite = api.ReasonNotFinite // NaN or an infinity
+	ReasonRange     = api.ReasonRange     // more than sketch.MaxCount values in one bucket, or a time out of range
+	ReasonMemory    = "memory"            // Options.MaxPendingBytes was reached
+	ReasonClosed    = "closed"            // added after Close, or not sent before its deadline
+)
+
+// RefusedError says that something will never be accepted as it is, and why.
+type RefusedError struct {
+	Reason  string // one word, for programs
+	Field   string // what is wrong: "node", "metric", "batches[0].entries[3].sketch"
+	Limit   string // what would be accepted, if that can be said
+	Message string // for people
+
+	// Of recorded values: how many sketches, and how many values in them. Both
+	// are 0 for a refused question or command, Values also where only the
+	// cluster knew and has forgotten.
+	Sketches, Values uint64
+}
+
+// Error names the field and the reason.
+func (e *RefusedError) Error() string {
+	var b strings.Builder
+	b.WriteString("refused")
+	if e.Values > 0 {
+		fmt.Fprintf(&b, " %d values", e.Values)
+	} else if e.Sketches > 0 {
+		fmt.Fprintf(&b, " %d sketches", e.Sketches)
+	}
+	if e.Field != "" {
+		b.WriteString(": " + e.Field)
+	}
+	if e.Message != "" {
+		b.WriteString(": " + e.Message)
+	}
+	if e.Reason != "" {
+		b.WriteString(" (" + e.Reason + ")")
+	}
+	return b.String()
+}
+
+// UnsentError says what was not acknowledged when the time was up. After Flush
+// it is still on its way; after Close it is gone, or may have been counted
+// without our knowing: as Err says.
+type UnsentError struct {
+	Values  uint64 // values whose fate is open
+	Batches uint64 // batches handed to the network and not acknowledged
+	Err     error  // why: the end of the context and the last failure
+}
+
+// Error says how much and why.
+func (e *UnsentError) Error() string {
+	return fmt.Sprintf("%d values not acknowledged (%d batches on their way): %v", e.Values, e.Batches, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *UnsentError) Unwrap() error { return e.Err }
+
+// Dropped describes values that will not be counted.
+type Dropped struct {
+	Reason string    // one word: a Reason constant, or one of the cluster's
+	Metric string    // as far as known
+	Node   string    // as far as known
+	Start  time.Time // of the bucket; zero where the loss has none
+	Values uint64    // how many
+	Err    error     // what the cluster or the client said
+}
+
+// fate is what an error says about the request that it answers.
+type fate int
+
+const (
+	again   fate = iota // another try may go better; this one may have worked
+	untried             // another try may go better; this one surely had no effect
+	refused             // no try of the same will ever go better; no effect
+)
+
+// judgement is what to do after a failed try.
+type judgement struct {
+	fate   fate
+	reason string
+	field  string
+	limit  string
+	leader string        // where to go instead
+	wait   time.Duration // at least
+}
+
+// judge reads an error of a try. An error that is not typed by the cluster
+// leaves everything open: the answer may have been lost, not the request.
+func judge(err error) judgement {
+	var j judgement
+	if d, ok := api.FromError(err); ok {
+		j.reason, j.field, j.limit, j.leader = d.GetReason(), d.GetField(), d.GetLimit(), d.GetLeader()
+		j.wait = min(max(0, time.Duration(d.GetRetryAfterMs())*time.Millisecond), backoffMost)
+	}
+	switch code := connect.CodeOf(err); code {
+	case connect.CodeInvalidArgument, connect.CodeOutOfRange, connect.CodeFailedPrecondition,
+		connect.CodeAlreadyExists, connect.CodeNotFound:
+		j.fate = refused
+	case connect.CodeResourceExhausted:
+		// Overload passes, a limit stays.
+		j.fate = untried
+		switch j.reason {
+		case api.ReasonTooLarge, api.ReasonTooManyEntries, api.ReasonTotalOverflow, api.ReasonRange, api.ReasonTooLong:
+			j.fate = refused
+		}
+	case connect.CodeUnavailable:
+		if j.reason == api.ReasonNoLeader && j.leader != "" {
+			j.fate = untried
+		}
+	}
+	return j
+}

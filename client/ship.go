@@ -1,0 +1,229 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/distributed-median-tracker/dmt/internal/api"
+	dmtv1 "github.com/distributed-median-tracker/dmt/internal/api/dmt/v1"
+	"github.com/distributed-median-tracker/dmt/window"
+	"github.com/distributed-median-tracker/dmt/window/sketch"
+)
+
+const (
+	// batchBytes and batchEntries bound a batch. Larger ones cost fewer
+	// requests; smaller ones share the log better with other producers, and
+	// cost less to repeat. api.MaxRequestBytes is eight times this.
+	batchBytes   = 1 << 20
+	batchEntries = api.MaxBatchEntries
+
+	// compressFrom is the size from which a request is compressed.
+	compressFrom = 512
+
+	// maxSends bounds how often a sketch is put into a new batch because its
+	// batch was refused for the sake of others.
+	maxSends = 16
+
+	// lifetime is how long without an answer a producer waits before it takes
+	// a new life and asks for the log clock again. The cluster forgets one
+	// after a week.
+	lifetime = 24 * time.Hour
+)
+
+// cluster is what a client has learned about the other side.
+type cluster struct {
+	id        string
+	precision int
+	base      window.Width
+	clockMs   int64     // greatest log clock told
+	heard     time.Time // when something of this was last confirmed
+}
+
+func (k *cluster) known(now time.Time) bool {
+	return k.precision != 0 && now.Sub(k.heard) < lifetime
+}
+
+// batch is what was put on its way under one number.
+type batch struct {
+	producer *producer
+	seq      uint64
+	seenMs   int64
+	cluster  cluster
+	deltas   []*delta
+	doubt    bool // some try may have been counted
+}
+
+// pump puts batches on their way, as many as may be. c.mu is held.
+func (c *Client) pump() {
+	for len(c.queue.ready) > 0 && c.inFlight < c.options.MaxInFlight && c.life.Err() == nil {
+		if !c.cluster.known(time.Now()) {
+			if !c.learning {
+				c.learning = true
+				c.work.Go(c.learn)
+			}
+			return
+		}
+		if !c.producer.room() {
+			return
+		}
+		b := c.nextBatch()
+		c.inFlight++
+		c.work.Go(func() { c.deliver(b) })
+	}
+}
+
+// nextBatch numbers the oldest deltas. c.mu is held.
+func (c *Client) nextBatch() *batch {
+	limit := c.queue.limit
+	if limit == 0 {
+		limit = batchBytes
+	}
+	n, bytes := 0, int64(0)
+	for n < len(c.queue.ready) && n < batchEntries {
+		bytes += c.queue.ready[n].size()
+		if n > 0 && bytes > limit {
+			break
+		}
+		n++
+	}
+	b := &batch{
+		producer: c.producer,
+		seq:      c.producer.number(),
+		seenMs:   c.cluster.clockMs,
+		cluster:  c.cluster,
+		deltas:   c.queue.ready[:n:n],
+	}
+	for _, d := range b.deltas {
+		d.sends++
+	}
+	c.queue.ready = c.queue.ready[n:]
+	return b
+}
+
+// learn asks for the cluster's settings, until it is told.
+func (c *Client) learn() {
+	status, err := attempt(c.life, c, policy{stubborn: true}, func(ctx context.Context, m *member) (*connect.Response[dmtv1.StatusResponse], error) {
+		res, err := m.Status(ctx, connect.NewRequest(&dmtv1.StatusRequest{}))
+		if err == nil && (res.Msg.GetClusterId() == "" || !validPrecision(res.Msg.GetPrecision())) {
+			return nil, api.Error(connect.CodeUnavailable, api.ErrorDetail{Reason: api.ReasonNoLeader}, "the cluster has not formed yet")
+		}
+		return res, err
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.learning = false
+	if err != nil {
+		return // the client is closed
+	}
+	if c.producer.idle() {
+		c.producer = newProducer()
+	}
+	c.cluster = cluster{
+		id:        status.Msg.GetClusterId(),
+		precision: int(status.Msg.GetPrecision()),
+		base:      baseWidth(status.Msg.GetTiers()),
+		clockMs:   status.Msg.GetClock().AsTime().UnixMilli(),
+		heard:     time.Now(),
+	}
+	c.pump()
+}
+
+func validPrecision(p uint32) bool { return p >= sketch.MinPrecision && p <= sketch.MaxPrecision }
+
+// baseWidth returns the finest width stored.
+func baseWidth(tiers []*dmtv1.Tier) window.Width {
+	if len(tiers) > 0 {
+		if d, err := window.ParseDuration(tiers[0].GetWidth()); err == nil && d >= time.Second {
+			return window.Width(d / time.Second)
+		}
+	}
+	return bucketSeconds
+}
+
+// message makes up a batch as it goes on the wire. It is made once: every try
+// sends the same bytes, by which the cluster knows a repetition.
+func (b *batch) message() *dmtv1.Batch {
+	m := b.empty()
+	m.Entries = make([]*dmtv1.Entry, len(b.deltas))
+	for i, d := range b.deltas {
+		m.Entries[i] = &dmtv1.Entry{
+			Metric: string(d.metric),
+			Node:   d.node,
+			Start:  b.cluster.base.Floor(d.start),
+			Sketch: d.at(b.cluster.precision),
+		}
+	}
+	return m
+}
+
+// empty is the batch without content, which settles its number.
+func (b *batch) empty() *dmtv1.Batch {
+	return &dmtv1.Batch{Producer: b.producer.id[:], Seq: b.seq, SeenMs: b.seenMs, ClusterId: b.cluster.id}
+}
+
+// at returns the sketch at a precision. Most are encoded at it already; those
+// from before it was known are not.
+func (d *delta) at(precision int) []byte {
+	if int(d.precision) <= precision {
+		return d.data
+	}
+	var s sketch.Sketch
+	if s.UnmarshalBinary(d.data) != nil {
+		return d.data // cannot be: we encoded it; the cluster will say so
+	}
+	s.Coarsen(precision)
+	data, _ := s.AppendBinary(nil)
+	return data
+}
+
+// deliver sends a batch until its fate is known or the client is closed.
+func (c *Client) deliver(b *batch) {
+	message := b.message()
+	res, err := c.send(b, message)
+	switch {
+	case err == nil:
+		c.accepted(b, message, res)
+	case errors.Is(err, errEnded):
+		c.back(b)
+	default:
+		c.refusedWhole(b, message, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inFlight--
+	c.pump()
+}
+
+// send puts one message on the wire, again and again.
+func (c *Client) send(b *batch, message *dmtv1.Batch) (*dmtv1.BatchResult, error) {
+	request := &dmtv1.IngestRequest{Batches: []*dmtv1.Batch{message}}
+	res, err := attempt(c.life, c, policy{doubt: &b.doubt}, func(ctx context.Context, m *member) (*connect.Response[dmtv1.IngestResponse], error) {
+		res, err := m.Ingest(ctx, connect.NewRequest(request))
+		if err == nil && len(res.Msg.GetResults()) != 1 {
+			return nil, connect.NewError(connect.CodeUnknown, errors.New("answer without a result"))
+		}
+		return res, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.heard(res.Msg)
+	return res.Msg.GetResults()[0], nil
+}
+
+// heard takes in what an acknowledgement tells about the cluster.
+func (c *Client) heard(res *dmtv1.IngestResponse) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if res.GetClusterId() != c.cluster.id {
+		return
+	}
+	c.cluster.heard = time.Now()
+	c.cluster.clockMs = max(c.cluster.clockMs, res.GetClockMs())
+	if validPrecision(res.GetPrecision()) {
+		c.cluster.precision = int(res.GetPrecision())
+	}
+}
