@@ -155,19 +155,15 @@ func (c *counters) addPart(p *part, d uint8) {
 	}
 	counts[low-c.base]++
 	counts[high-c.base]++
-	if d == 0 && p.low >= p.cells.rank {
-		// From the lowest on, cells run on with the index.
-		offset := uint32(low-c.base) - p.low
-		for _, x := range p.values {
-			counts[x+offset]++
-		}
-		for _, x := range p.bins {
-			counts[uint32(x.index)+offset] += x.count
-		}
-		return
+	values := p.values
+	for len(values) > 0 && (d > 0 || values[0] < p.cells.rank) {
+		counts[p.cells.bin(values[0])>>d-c.base]++
+		values = values[1:]
 	}
-	for _, x := range p.values {
-		counts[p.cells.bin(x)>>d-c.base]++
+	// From here on cells run on with the index.
+	offset := uint32(p.cells.index-c.base) - p.cells.rank
+	for _, x := range values {
+		counts[x+offset]++
 	}
 	for _, x := range p.bins {
 		counts[p.cells.bin(uint32(x.index))>>d-c.base] += x.count

@@ -114,53 +114,53 @@ func readEliasFano(x []uint32, b []byte, low, span uint32) ([]byte, bool) {
 	if nlow+nhigh > len(b) {
 		return nil, false
 	}
-	if !readBitmap(x, b[nlow:nlow+nhigh]) || !addLowBits(x, b, l, low, high) {
+	bitmap := b[nlow : nlow+nhigh]
+	if l == 0 {
+		// The bitmap alone, as in most sketches of a thousand values: positions
+		// less k never fall, so x is sorted as it is.
+		if !readBitmap(x, bitmap, low) || x[len(x)-1] > high {
+			return nil, false
+		}
+	} else if !readBitmap(x, bitmap, 0) || !addLowBits(x, b, l, low, high) {
 		return nil, false
 	}
 	return b[nlow+nhigh:], true
 }
 
-// readBitmap sets x[k] to the position of the k-th bit that is set, less k. It
-// returns false if other than len(x) are set.
-func readBitmap(x []uint32, bitmap []byte) bool {
-	k := 0
-	for at := uint32(0); len(bitmap) > 0; at += 64 {
-		var word uint64
-		if len(bitmap) >= 8 {
-			word = binary.LittleEndian.Uint64(bitmap)
-			bitmap = bitmap[8:]
-		} else {
-			for j, v := range bitmap {
-				word |= uint64(v) << (8 * j)
-			}
-			bitmap = nil
-		}
+// readBitmap sets x[k] to low and the position of the k-th bit that is set, less
+// k. It returns false if other than len(x) are set.
+func readBitmap(x []uint32, bitmap []byte, low uint32) bool {
+	for ; len(bitmap) >= 8; bitmap = bitmap[8:] {
+		word := binary.LittleEndian.Uint64(bitmap)
 		n := bits.OnesCount64(word)
-		if n > len(x)-k {
+		if n > len(x) {
 			return false
 		}
-		base := at - uint32(k)
-		for j := range x[k : k+n] {
-			x[k+j] = base + uint32(bits.TrailingZeros64(word)) - uint32(j)
+		// Each bit moves what follows one down, so low runs back as x fills.
+		for j := range x[:n] {
+			x[j] = low + uint32(bits.TrailingZeros64(word)) - uint32(j)
 			word &= word - 1
 		}
-		k += n
+		x = x[n:]
+		low += 64 - uint32(n)
 	}
-	return k == len(x)
+	if len(bitmap) > 0 {
+		var last [8]byte
+		copy(last[:], bitmap)
+		return readBitmap(x, last[:], low)
+	}
+	return len(x) == 0
 }
 
 // addLowBits puts l low bits behind each x, and adds low. It returns false if
 // the result is not sorted or goes beyond high.
 func addLowBits(x []uint32, b []byte, l uint, low, high uint32) bool {
 	mask := uint64(1)<<l - 1
-	previous, bit := uint32(0), uint(0)
+	previous, bit := low, uint(0)
 	unsorted := uint32(0)
 	for k, v := range x {
-		if l > 0 {
-			v = v<<l | uint32(loadBits(b, bit)&mask)
-			bit += l
-		}
-		v += low
+		v = low + v<<(l&31) + uint32(loadBits(b, bit)&mask)
+		bit += l
 		unsorted |= v - previous
 		previous = v
 		x[k] = v
