@@ -64,7 +64,10 @@ type Batch struct {
 	Hash uint64
 	// Refused is how many entries of the client's batch the leader left out.
 	Refused uint32
-	Deltas  []Delta
+	// RefusedEntries are the indices of those entries in the client's batch,
+	// rising, or nil. The log lists them; the state keeps only their number.
+	RefusedEntries []uint32
+	Deltas         []Delta
 }
 
 // Delta is a sketch to be merged into one bucket of one node. Its strings and
