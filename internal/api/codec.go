@@ -49,10 +49,11 @@ func UnmarshalJSON(b []byte, m proto.Message) error {
 }
 
 // Codecs returns what a handler needs to speak this JSON instead of Connect's
-// own, which discards unknown keys. Refused JSON becomes an invalid_argument
-// with its detail.
+// own, which discards unknown keys, and a protobuf that bounds what a request
+// may unfold to. What is refused becomes an invalid_argument with its detail.
 func Codecs() []connect.HandlerOption {
 	return []connect.HandlerOption{
+		connect.WithCodec(protoCodec{}),
 		connect.WithCodec(deferring{jsonCodec{name: "json"}}),
 		connect.WithCodec(deferring{jsonCodec{name: "json; charset=utf-8"}}),
 		connect.WithInterceptors(refuser{}),
@@ -106,7 +107,12 @@ func (c deferring) Unmarshal(b []byte, v any) error {
 	if !errors.As(err, &in) {
 		return err
 	}
-	m := v.(proto.Message) // else UnmarshalJSON had not refused anything
+	keepRefusal(v.(proto.Message), in) // else UnmarshalJSON had not refused anything
+	return nil
+}
+
+// keepRefusal empties m and puts a refusal into it.
+func keepRefusal(m proto.Message, in *window.InputError) {
 	proto.Reset(m)
 	var kept []byte
 	for _, s := range []string{in.Field, in.Reason, in.Message, in.Limit} {
@@ -114,7 +120,6 @@ func (c deferring) Unmarshal(b []byte, v any) error {
 		kept = protowire.AppendString(kept, clean(s, maxMessageBytes))
 	}
 	m.ProtoReflect().SetUnknown(kept)
-	return nil
 }
 
 // refuser answers requests whose JSON was refused.

@@ -47,8 +47,9 @@ func checkJSON(b []byte, d protoreflect.MessageDescriptor) error {
 
 // walker reads tokens and knows where it is.
 type walker struct {
-	dec  *json.Decoder
-	path []place
+	dec      *json.Decoder
+	path     []place
+	elements int // of all lists so far
 }
 
 // place is a key, or without one a position in a list.
@@ -164,6 +165,9 @@ func (w *walker) field(f protoreflect.FieldDescriptor) error {
 
 func (w *walker) list(f protoreflect.FieldDescriptor) error {
 	for i := 0; w.dec.More(); i++ {
+		if w.elements++; w.elements > maxElements {
+			return w.refuse(ReasonTooManyEntries, "more than %d elements in one request", maxElements)
+		}
 		w.push(place{index: i})
 		token, err := w.next()
 		if err != nil {

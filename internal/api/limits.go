@@ -38,6 +38,12 @@ const (
 	// ProducerBytes is the length of Batch.producer.
 	ProducerBytes = 16
 
+	// maxElements bounds the elements of all lists of a request together, and
+	// with them what it takes in memory: some 16 MiB beyond its own bytes. It
+	// is more than MaxValues, and than there is room for real sketches in
+	// MaxRequestBytes.
+	maxElements = 131_072
+
 	// maxMessageBytes bounds the text of an error, which gRPC sends in a
 	// header.
 	maxMessageBytes = 1024
