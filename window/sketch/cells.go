@@ -18,10 +18,12 @@ var integerCells = makeIntegerCells()
 
 func makeIntegerCells() (t [maxScale + 1]cells) {
 	for shift := range uint8(len(t)) {
-		// A bin above 1/(2^(2^-s)-1) < 2^s/ln 2 is at least 1 wide, and so holds
-		// an integer. log2(1/ln 2) < 17327/32768.
-		scale := maxScale - shift
-		i := int32(scale)<<scale + 17327<<scale>>15 + 1
+		// The first bin that holds two integers is wider than 1, and so is every
+		// bin above: each holds one at least. Those below hold one at most.
+		i := int32(0)
+		for lowerInt(i+1, shift)-lowerInt(i, shift) < 2 {
+			i++
+		}
 		t[shift] = cells{i, uint32(lowerInt(i, shift)) + 1, shift}
 	}
 	return t
