@@ -76,8 +76,7 @@ func attempt[R any](ctx context.Context, c *Client, p policy, f func(context.Con
 		if connect.CodeOf(err) == connect.CodeDeadlineExceeded {
 			slow++
 		}
-		if j.leader != "" {
-			c.members.follow(j.leader)
+		if j.leader != "" && c.members.follow(j.leader) {
 			if redirects++; redirects <= 2 {
 				continue // at once: nobody is overloaded or away
 			}

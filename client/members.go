@@ -102,27 +102,27 @@ func (m *members) pick() *member {
 func (m *members) failed(who *member) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch who {
-	case m.leader:
-		m.leader = nil
-	case m.list[m.at]:
-		m.at = (m.at + 1) % len(m.list)
+	if who != m.leader && (m.leader != nil || who != m.list[m.at]) {
+		return // another request has moved on already
 	}
+	// Not back to the member that named this leader: it would again.
+	m.leader = nil
+	m.at = (m.at + 1) % len(m.list)
 }
 
 // follow takes a leader's address from a member. An address that cannot be one
-// is ignored: what else is tried works, too.
-func (m *members) follow(address string) {
+// is ignored, with false.
+func (m *members) follow(address string) bool {
 	base, err := baseURL(m.scheme + "://" + address)
 	if err != nil {
-		return
+		return false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i, e := range m.list {
+	for _, e := range m.list {
 		if e.base == base {
-			m.at, m.leader = i, nil
-			return
+			m.leader = e
+			return true
 		}
 	}
 	e := m.strangers[base]
@@ -134,6 +134,7 @@ func (m *members) follow(address string) {
 		m.strangers[base] = e
 	}
 	m.leader = e
+	return true
 }
 
 // transport carries requests and counts the bytes of those that hold sketches.

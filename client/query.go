@@ -41,7 +41,7 @@ func (c *Client) Query(ctx context.Context, q window.Query) (window.Answer, erro
 	// What is plainly wrong need not travel. The cluster checks again, with
 	// the width of its own buckets.
 	if _, err := q.Check(time.Now(), 1); err != nil {
-		return window.Answer{}, refusal(err, "bad_query", "query")
+		return window.Answer{}, refusal(err, "")
 	}
 	request := api.QueryToProto(q)
 	res, err := ask(ctx, c, func(ctx context.Context, m *member) (*connect.Response[dmtv1.QueryResponse], error) {
@@ -82,7 +82,7 @@ func (c *Client) Metrics(ctx context.Context, read window.Read) ([]MetricInfo, e
 func (c *Client) Nodes(ctx context.Context, metric string, read window.Read) ([]NodeInfo, error) {
 	name, err := window.ParseMetric(metric)
 	if err != nil {
-		return nil, refusal(err, ReasonBadMetric, "metric")
+		return nil, refusal(err, ReasonBadMetric)
 	}
 	res, err := ask(ctx, c, func(ctx context.Context, m *member) (*connect.Response[dmtv1.NodesResponse], error) {
 		return m.Nodes(ctx, connect.NewRequest(&dmtv1.NodesRequest{Metric: string(name), Read: read.String()}))
@@ -110,10 +110,10 @@ func (c *Client) AddValues(ctx context.Context, metric, node string, ints []int6
 	}
 	name, err := window.ParseMetric(metric)
 	if err != nil {
-		return 0, refusal(err, ReasonBadMetric, "metric")
+		return 0, refusal(err, ReasonBadMetric)
 	}
 	if err := window.CheckNode(node); err != nil {
-		return 0, refusal(err, ReasonBadNode, "node")
+		return 0, refusal(err, ReasonBadNode)
 	}
 	request := &dmtv1.AddValuesRequest{Metric: string(name), Node: node, Values: ints, Floats: floats, RequestId: requestID}
 	res, err := ask(ctx, c, func(ctx context.Context, m *member) (*connect.Response[dmtv1.AddValuesResponse], error) {

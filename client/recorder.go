@@ -41,7 +41,7 @@ type Recorder struct {
 func (c *Client) Recorder(node string, o RecorderOptions) *Recorder {
 	r := &Recorder{node: node, handles: make(map[string]*Handle)}
 	if err := window.CheckNode(node); err != nil {
-		r.bad = refusal(err, ReasonBadNode, "node")
+		r.bad = refusal(err, ReasonBadNode)
 	}
 	if o.Spool != "" {
 		r.note = ErrSpool
@@ -57,11 +57,15 @@ func (c *Client) Recorder(node string, o RecorderOptions) *Recorder {
 	return r
 }
 
-// refusal describes an invalid name.
-func refusal(err error, reason, field string) *RefusedError {
-	r := &RefusedError{Reason: reason, Field: field, Message: err.Error()}
+// refusal describes bad input. With a reason it is counted under that, whatever
+// is wrong in particular.
+func refusal(err error, reason string) *RefusedError {
+	r := &RefusedError{Reason: reason, Message: err.Error()}
 	if in := (*window.InputError)(nil); errors.As(err, &in) {
-		r.Limit, r.Message = in.Limit, in.Message
+		r.Field, r.Limit, r.Message = in.Field, in.Limit, in.Message
+		if reason == "" {
+			r.Reason = in.Reason
+		}
 	}
 	return r
 }
@@ -81,7 +85,7 @@ func (r *Recorder) Metric(name string) *Handle {
 	}
 	metric, err := window.ParseMetric(name)
 	if err != nil {
-		return &Handle{recorder: r, metric: window.Metric(name), refuse: refusal(err, ReasonBadMetric, "metric")}
+		return &Handle{recorder: r, metric: window.Metric(name), refuse: refusal(err, ReasonBadMetric)}
 	}
 
 	r.mu.Lock()

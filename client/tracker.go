@@ -97,7 +97,7 @@ func (c *Client) MedianTracker(metric string) *MedianTracker {
 	t.account = account{client: c, source: t, every: c.options.FlushEvery}
 	name, err := window.ParseMetric(metric)
 	if err != nil {
-		t.refuseAll(refusal(err, ReasonBadMetric, "metric"))
+		t.refuseAll(refusal(err, ReasonBadMetric))
 	} else {
 		t.metric = name
 	}
@@ -169,7 +169,7 @@ func (s *shard) admit(nodeID string) (*series, *RefusedError) {
 		return r, nil
 	}
 	if err := window.CheckNode(nodeID); err != nil {
-		return nil, refusal(err, ReasonBadNode, "node")
+		return nil, refusal(err, ReasonBadNode)
 	}
 	r := inMemory
 	if !s.memory {
