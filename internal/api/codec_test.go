@@ -225,6 +225,22 @@ func TestUnmarshalJSON_RefusesByPath(t *testing.T) {
 	f(&dmtv1.QueryResponse{}, `{"results":[{"min":true}]}`, "results[0].min", ReasonBadJSON)
 }
 
+// A question about many nodes has an answer longer than any request.
+func TestUnmarshalJSON_ReadsLongAnswers(t *testing.T) {
+	want := &dmtv1.NodesResponse{Nodes: make([]*dmtv1.NodeInfo, maxElements+1)}
+	for i := range want.Nodes {
+		want.Nodes[i] = &dmtv1.NodeInfo{Node: "n", Count: uint64(i)}
+	}
+	text, err := MarshalJSON(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got dmtv1.NodesResponse
+	if err := UnmarshalJSON(text, &got); err != nil || !proto.Equal(&got, want) {
+		t.Errorf("an answer of %d nodes reads as one of %d, %v", len(want.Nodes), len(got.Nodes), err)
+	}
+}
+
 func TestMarshalJSON_PrintsDefaultsAndSortsMaps(t *testing.T) {
 	f := func(m proto.Message, want string) {
 		t.Helper()

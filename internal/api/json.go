@@ -24,7 +24,10 @@ func checkJSON(b []byte, d protoreflect.MessageDescriptor) error {
 	if len(bytes.TrimSpace(b)) == 0 {
 		return &window.InputError{Field: "body", Reason: ReasonEmpty, Message: "no JSON; send at least {}"}
 	}
-	w := walker{dec: json.NewDecoder(bytes.NewReader(b))}
+	w := walker{dec: json.NewDecoder(bytes.NewReader(b)), limit: maxElements}
+	if strings.HasSuffix(string(d.Name()), "Response") {
+		w.limit = math.MaxInt // who reads an answer has asked for it, and bounds its bytes
+	}
 	w.dec.UseNumber()
 	token, err := w.next()
 	if err != nil {
@@ -50,6 +53,7 @@ type walker struct {
 	dec      *json.Decoder
 	path     []place
 	elements int // of all lists so far
+	limit    int // of elements
 }
 
 // place is a key, or without one a position in a list.
@@ -165,8 +169,8 @@ func (w *walker) field(f protoreflect.FieldDescriptor) error {
 
 func (w *walker) list(f protoreflect.FieldDescriptor) error {
 	for i := 0; w.dec.More(); i++ {
-		if w.elements++; w.elements > maxElements {
-			return w.refuse(ReasonTooManyEntries, "more than %d elements in one request", maxElements)
+		if w.elements++; w.elements > w.limit {
+			return w.refuse(ReasonTooManyEntries, "more than %d elements in one request", w.limit)
 		}
 		w.push(place{index: i})
 		token, err := w.next()
