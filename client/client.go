@@ -212,6 +212,8 @@ func (c *Client) Close(ctx context.Context) error {
 
 // Stats returns what the client has done so far.
 func (c *Client) Stats() Stats {
+	c.collect.Lock() // or values on their way to the queue would be missing
+	defer c.collect.Unlock()
 	c.mu.Lock()
 	accounts := c.listAccounts()
 	s := c.stats.clone()
