@@ -134,13 +134,14 @@ func (c *counters) reserve(first, last int32) {
 	}
 	// Two octaves more on each side, so that growing is rare.
 	const slack = 2 << maxScale
-	base := min(c.from, c.base)
-	end := max(c.to, c.base+int32(len(c.counts)))
-	if len(c.counts) == 0 {
-		base, end = c.from, c.to
+	base, end := c.from, c.to
+	if len(c.counts) > 0 {
+		base, end = min(base, c.base), max(end, c.base+int32(len(c.counts)))
 	}
 	counts := make([]uint64, int(end-base)+2*slack)
-	copy(counts[max(0, c.base-base)+slack:], c.counts)
+	if len(c.counts) > 0 {
+		copy(counts[c.base-base+slack:], c.counts)
+	}
 	c.base, c.counts = base-slack, counts
 }
 

@@ -1,0 +1,103 @@
+package sketch
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestAccumulator_EqualsMerge(t *testing.T) {
+	a := NewAccumulator(7) // used again and again: what is left over would show
+	rapid.Check(t, func(t *rapid.T) {
+		precision := rapid.IntRange(MinPrecision, MaxPrecision).Draw(t, "precision")
+		want := New(precision)
+		a.Reset(precision)
+		for range rapid.IntRange(0, 6).Draw(t, "parts") {
+			s := sketchOfNumbers(t, precision, numbers().Draw(t, "values"))
+			want.Merge(s)
+			if rapid.Bool().Draw(t, "from bytes") {
+				if err := a.MergeBinary(encode(s)); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				a.Merge(s)
+			}
+		}
+		sameBytes(t, "accumulated", a.Sketch(), want)
+		if b, _ := a.AppendBinary([]byte{1}); !bytes.Equal(b[1:], encode(want)) {
+			t.Fatalf("AppendBinary = %x, want %x", b[1:], encode(want))
+		}
+		if a.Count() != want.Count() {
+			t.Fatalf("Count() = %d, want %d", a.Count(), want.Count())
+		}
+	})
+}
+
+func TestAccumulator_MergeOfAFinerOrCoarserSketch(t *testing.T) {
+	fine, coarse := sketchOf(8, lognormal(1, 500)), sketchOf(6, lognormal(2, 500))
+	a := NewAccumulator(7)
+	want := New(7)
+	for _, s := range []*Sketch{fine, coarse} {
+		a.Merge(s)
+		want.Merge(s)
+	}
+	sameBytes(t, "accumulated", a.Sketch(), want)
+}
+
+func TestAccumulator_RefusesAnotherPrecision(t *testing.T) {
+	a := NewAccumulator(7)
+	a.Merge(sketchOf(7, []int64{1, 2, 3}))
+	for _, precision := range []int{5, 6, 8} {
+		if err := a.MergeBinary(encode(sketchOf(precision, lognormal(1, 100)))); !errors.Is(err, ErrPrecision) {
+			t.Errorf("MergeBinary at precision %d = %v, want ErrPrecision", precision, err)
+		}
+	}
+	sameBytes(t, "after errors", a.Sketch(), sketchOf(7, []int64{1, 2, 3}))
+}
+
+func TestAccumulator_AllocatesNothingOnceWarm(t *testing.T) {
+	nodes := encoded(7, 16, 1000)
+	nodes = append(nodes, encoded(7, 4, 10000)...)
+	a := NewAccumulator(7)
+	round := func() {
+		a.Reset(7)
+		for _, n := range nodes {
+			mergeBinary(t, a, n)
+		}
+	}
+	round()
+	if n := testing.AllocsPerRun(10, round); n != 0 {
+		t.Errorf("%v allocations for %d merges, want none", n, len(nodes))
+	}
+}
+
+func TestAccumulator_ResetForgetsAll(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	a := NewAccumulator(8)
+	for range 5000 {
+		addTo(t, accumulatorAdder{a}, randomNumber(r))
+	}
+	a.Reset(5)
+	a.Merge(sketchOf(5, []int64{-7, 0, 7}))
+	sameBytes(t, "after Reset", a.Sketch(), sketchOf(5, []int64{-7, 0, 7}))
+}
+
+// accumulatorAdder merges a sketch of each value.
+type accumulatorAdder struct{ *Accumulator }
+
+func (a accumulatorAdder) AddInt(v int64) { a.AddIntN(v, 1) }
+func (a accumulatorAdder) AddIntN(v int64, n uint64) {
+	s := New(8)
+	s.AddIntN(v, n)
+	a.Merge(s)
+}
+func (a accumulatorAdder) Add(v float64) error { return a.AddN(v, 1) }
+func (a accumulatorAdder) AddN(v float64, n uint64) error {
+	s := New(8)
+	err := s.AddN(v, n)
+	a.Merge(s)
+	return err
+}
