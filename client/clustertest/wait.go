@@ -64,7 +64,7 @@ func (c *Cluster) Leader() int {
 			}
 		}
 		for i, m := range c.members {
-			if m.srv != nil && m.srv.Node().IsLeader() && 2*followers[m.id] > len(c.members) {
+			if m.srv != nil && !m.link.isDown() && m.srv.Node().IsLeader() && 2*followers[m.id] > len(c.members) {
 				leader = i
 				return ""
 			}

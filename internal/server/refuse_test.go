@@ -1,0 +1,353 @@
+package server_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/distributed-median-tracker/dmt/client/clustertest"
+	"github.com/distributed-median-tracker/dmt/internal/api"
+	dmtv1 "github.com/distributed-median-tracker/dmt/internal/api/dmt/v1"
+	"github.com/distributed-median-tracker/dmt/raftfsm"
+	"github.com/distributed-median-tracker/dmt/window"
+	"github.com/distributed-median-tracker/dmt/window/sketch"
+)
+
+// Every refusal is checked for three things: it says what is wrong and where,
+// nothing of the request is counted, and the connection stays usable.
+
+func TestRefuse_JSON(t *testing.T) {
+	cluster := clustertest.Start(t, 1)
+	c := dial(t, cluster.Addr(0))
+	f := func(method, body, want string) {
+		t.Helper()
+		status, answer := c.post(method, body)
+		if got := parseRefusal(t, status, answer).String(); got != want {
+			t.Errorf("POST %s %.120s\n got %s (%.300s)\nwant %s", method, body, got, answer, want)
+		}
+		if n := counted(t, cluster.Server(0)); n != 0 {
+			t.Fatalf("POST %s %.120s: %d values counted, want none", method, body, n)
+		}
+	}
+	const bad = "invalid_argument "
+	// Metric and node.
+	f("AddValues", `{"node":"a","values":[1]}`, bad+"empty metric")
+	f("AddValues", `{"metric":"1m","node":"a","values":[1]}`, bad+"bad_metric metric")
+	f("AddValues", `{"metric":"m{a=\"1\",a=\"2\"}","node":"a","values":[1]}`, bad+"bad_metric metric")
+	f("AddValues", `{"metric":"`+strings.Repeat("m", 1025)+`","node":"a","values":[1]}`, bad+"too_long metric")
+	f("AddValues", `{"metric":"m","values":[1]}`, bad+"empty node")
+	f("AddValues", `{"metric":"m","node":"`+strings.Repeat("n", 257)+`","values":[1]}`, bad+"too_long node")
+	f("AddValues", `{"metric":"m","node":"a\u0000b","values":[1]}`, bad+"bad_node node")
+	f("AddValues", `{"metric":"m","node":"a\nb","values":[1]}`, bad+"bad_node node")
+	f("AddValues", `{"metric":"m","node":"a\u202eb","values":[1]}`, bad+"bad_node node")
+	f("AddValues", `{"metric":"m","node":"*","values":[1]}`, bad+"bad_node node")
+	// Numbers.
+	f("AddValues", `{"metric":"m","node":"a"}`, bad+"empty values")
+	f("AddValues", `{"metric":"m","node":"a","values":[]}`, bad+"empty values")
+	f("AddValues", `{"metric":"m","node":"a","floats":["NaN"]}`, bad+"not_finite floats[0]")
+	f("AddValues", `{"metric":"m","node":"a","values":[1],"floats":[1,"Infinity"]}`, bad+"not_finite floats[1]")
+	f("AddValues", `{"metric":"m","node":"a","floats":["-Infinity"]}`, bad+"not_finite floats[0]")
+	f("AddValues", `{"metric":"m","node":"a","floats":[1e400]}`, bad+"range floats[0]")
+	f("AddValues", `{"metric":"m","node":"a","floats":[NaN]}`, bad+"bad_json floats")
+	f("AddValues", `{"metric":"m","node":"a","values":[1.5]}`, bad+"bad_json values[0]")
+	f("AddValues", `{"metric":"m","node":"a","values":[9223372036854775808]}`, bad+"range values[0]")
+	f("AddValues", `{"metric":"m","node":"a","values":[1`+strings.Repeat(",1", api.MaxValues)+`]}`, bad+"too_many_entries values")
+	// Times.
+	f("AddValues", `{"metric":"m","node":"a","values":[1],"at":"yesterday"}`, bad+"bad_time at")
+	f("AddValues", `{"metric":"m","node":"a","values":[1],"at":"99999999999999"}`, bad+"range at")
+	f("AddValues", `{"metric":"m","node":"a","values":[1],"at":"9998-01-01"}`, "out_of_range too_new at")
+	f("AddValues", `{"metric":"m","node":"a","values":[1],"request_id":"r","at":"9998-01-01"}`, "out_of_range too_new at")
+	f("AddValues", `{"metric":"m","node":"a","values":[1],"request_id":"`+strings.Repeat("r", 257)+`"}`, bad+"too_long request_id")
+	// The JSON itself.
+	f("AddValues", ``, bad+"empty body")
+	f("AddValues", `[]`, bad+"bad_json body")
+	f("AddValues", `{"metric":"m","node":"a","values":[1]`, bad+"bad_json body")
+	f("AddValues", `{"metric":"m","node":"a","values":[1]}{}`, bad+"bad_json body")
+	f("AddValues", `{"metric":"m","node":"a","values":[1],"nodes":"b"}`, bad+"unknown_field nodes")
+	f("AddValues", `{"metric":"m","node":"a","values":[1],"requestId":"b"}`, bad+"unknown_field requestId")
+	f("AddValues", `{"metric":"m","Node":"a","values":[1]}`, bad+"unknown_field Node")
+	f("AddValues", `{"metric":"m","node":"a","node":"b","values":[1]}`, bad+"duplicate_field node")
+	f("AddValues", `{"metric":"m","node":null,"values":[1]}`, bad+"null node")
+	f("AddValues", `{"metric":"m","node":"a","values":[null]}`, bad+"null values[0]")
+	f("AddValues", `{"metric":"m","node":"a","values":null}`, bad+"null values")
+	f("AddValues", `{"metric":"m","node":7,"values":[1]}`, bad+"bad_json node")
+	f("AddValues", "{\"metric\":\"m\",\"node\":\"a\xff\",\"values\":[1]}", bad+"bad_json body")
+	// Questions.
+	f("Query", `{"metric":"never_seen"}`, "not_found unknown_metric metric")
+	f("Nodes", `{"metric":"never_seen"}`, "not_found unknown_metric metric")
+	f("Query", `{"metric":"m","from":"2020-01-02","to":"2020-01-02"}`, bad+"range from")
+	f("Query", `{"metric":"m","from":"2020-01-02","to":"2020-01-01"}`, bad+"range from")
+	f("Query", `{"metric":"m","last":"1h","from":"2020-01-02"}`, bad+"conflict last")
+	f("Query", `{"metric":"m","last":"-1h"}`, bad+"range last")
+	f("Query", `{"metric":"m","last":"an hour"}`, bad+"bad_time last")
+	f("Query", `{"metric":"m","quantiles":[0.5,1.01]}`, bad+"range quantiles[1]")
+	f("Query", `{"metric":"m","quantiles":[-0.1]}`, bad+"range quantiles[0]")
+	f("Query", `{"metric":"m","quantiles":["NaN"]}`, bad+"not_finite quantiles[0]")
+	f("Query", `{"metric":"m","quantiles":[0`+strings.Repeat(",0", 1000)+`]}`, bad+"too_many quantiles")
+	f("Query", `{"metric":"m","nodes":["[a"]}`, bad+"bad_glob nodes[0]")
+	f("Query", `{"metric":"m","by":"metric"}`, bad+"unknown by")
+	f("Query", `{"metric":"m","step":"7s"}`, bad+"range step")
+	f("Query", `{"metric":"m","from":"2020-01-01","to":"2020-03-01","step":"10s"}`, bad+"too_many step")
+	f("Query", `{"metric":"m","from":"2020-01-02T00:00:05Z","align":"strict"}`, bad+"not_aligned from")
+	f("Query", `{"metric":"m","align":"sideways"}`, bad+"unknown align")
+	f("Query", `{"metric":"m","read":"dirty"}`, bad+"unknown read")
+	f("Query", `{"metric":"m","max_staleness":"1m"}`, bad+"conflict max_staleness")
+	f("Query", `{"metric":"m","groupBy":"node"}`, bad+"unknown_field groupBy")
+	f("Metrics", `{"read":"dirty"}`, bad+"unknown read")
+	// The cluster.
+	f("Remove", `{"id":"nobody"}`, "not_found unknown_member id")
+	f("Remove", `{}`, bad+"empty id")
+	f("Transfer", `{"id":"nobody"}`, "not_found unknown_member id")
+	f("Join", `{"id":"x","address":"127.0.0.1:1","uuid":"00112233445566778899aabbccddeeff","cluster_id":"other"}`, "failed_precondition cluster_id cluster_id")
+
+	if status, answer := c.post("AddValues", `{"metric":"m","node":"a","values":[1]}`); status != 200 {
+		t.Errorf("a good request after all that: %d %s", status, answer)
+	}
+	if n := c.dials.Load(); n != 1 {
+		t.Errorf("%d connections were needed, want 1: a refusal closed one", n)
+	}
+}
+
+func TestRefuse_Ingest(t *testing.T) {
+	cluster := clustertest.Start(t, 1)
+	c := dial(t, cluster.Addr(0))
+	tracker := c.tracker()
+	seq := uint64(0)
+	send := func(change func(b *dmtv1.Batch, e *dmtv1.Entry)) refusal {
+		t.Helper()
+		seq++
+		good, bad := entry(t, "m", "a", 1, 2, 3), entry(t, "m", "b", 4)
+		b := batchOf(1, seq, good, bad)
+		change(b, bad)
+		_, err := tracker.Ingest(context.Background(), ingest(batchOf(2, seq, entry(t, "m", "c", 5)), b))
+		return refusalOf(err)
+	}
+	f := func(what string, change func(b *dmtv1.Batch, e *dmtv1.Entry), want string) {
+		t.Helper()
+		if got := send(change).String(); got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+		if n := counted(t, cluster.Server(0)); n != 0 {
+			t.Fatalf("%s: %d values counted, want none", what, n)
+		}
+	}
+	const bad, at = "invalid_argument ", " batches[1].entries[1]."
+	whole := sketchOf(t, sketch.DefaultPrecision, 1, 5, 5, 70, 10_000, -12)
+	f("no metric", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Metric = "" }, bad+"empty"+at+"metric")
+	f("bad metric", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Metric = "a b" }, bad+"bad_metric"+at+"metric")
+	f("no node", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Node = "" }, bad+"empty"+at+"node")
+	f("long node", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Node = strings.Repeat("n", 257) }, bad+"too_long"+at+"node")
+	f("control in node", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Node = "a\x1b[2J" }, bad+"bad_node"+at+"node")
+	f("no sketch", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Sketch = nil }, bad+"corrupt_sketch"+at+"sketch")
+	f("empty sketch", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Sketch = sketchOf(t, sketch.DefaultPrecision) }, bad+"empty"+at+"sketch")
+	f("oversized sketch", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Sketch = make([]byte, sketch.MaxEncodedSize+1) }, bad+"too_large"+at+"sketch")
+	f("bytes behind the sketch", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Sketch = append(slices.Clone(whole), 0) }, bad+"corrupt_sketch"+at+"sketch")
+	for n := range whole {
+		f(fmt.Sprintf("sketch cut at %d", n), func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Sketch = whole[:n] }, bad+"corrupt_sketch"+at+"sketch")
+	}
+	for i := range 8 * len(whole) {
+		flipped := slices.Clone(whole)
+		flipped[i/8] ^= 1 << (i % 8)
+		f(fmt.Sprintf("sketch with bit %d flipped", i), func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Sketch = flipped }, bad+"corrupt_sketch"+at+"sketch")
+	}
+	f("other precision", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Sketch = sketchOf(t, 6, 1) }, "failed_precondition precision"+at+"sketch")
+	f("too many values", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Sketch = manyTimes(t, sketch.MaxCount+1) }, bad+"range"+at+"sketch")
+	f("start inside a bucket", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Start++ }, bad+"range"+at+"start")
+	f("start in nanoseconds", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Start *= 1e9 }, bad+"range"+at+"start")
+	f("start at the end of time", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Start = math.MaxInt64 }, bad+"range"+at+"start")
+	f("start at its beginning", func(_ *dmtv1.Batch, e *dmtv1.Entry) { e.Start = math.MinInt64 }, bad+"range"+at+"start")
+	f("short producer", func(b *dmtv1.Batch, _ *dmtv1.Entry) { b.Producer = b.Producer[1:] }, bad+"range batches[1].producer")
+	f("no sequence", func(b *dmtv1.Batch, _ *dmtv1.Entry) { b.Seq = 0 }, bad+"range batches[1].seq")
+	f("other cluster", func(b *dmtv1.Batch, _ *dmtv1.Entry) { b.ClusterId = "other" }, "failed_precondition cluster_id batches[1].cluster_id")
+	f("many entries", func(b *dmtv1.Batch, e *dmtv1.Entry) {
+		b.Entries = slices.Repeat([]*dmtv1.Entry{e}, api.MaxBatchEntries+1)
+	}, bad+"too_many_entries batches[1].entries")
+	_, err := tracker.Ingest(context.Background(), ingest())
+	if got, want := refusalOf(err).String(), bad+"empty batches"; got != want {
+		t.Errorf("no batch: %s, want %s", got, want)
+	}
+	_, err = tracker.Ingest(context.Background(), ingest(slices.Repeat([]*dmtv1.Batch{batchOf(1, 1)}, api.MaxBatchesPerRequest+1)...))
+	if got, want := refusalOf(err).String(), bad+"too_many_entries batches"; got != want {
+		t.Errorf("65 batches: %s, want %s", got, want)
+	}
+	if n := c.dials.Load(); n != 1 {
+		t.Errorf("%d connections were needed, want 1: a refusal closed one", n)
+	}
+}
+
+// manyTimes is a sketch of one value n times.
+func manyTimes(t *testing.T, n uint64) []byte {
+	t.Helper()
+	s := sketch.New(sketch.DefaultPrecision)
+	s.AddIntN(7, n)
+	b, err := s.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A million entries of two bytes each are refused for what they would unfold
+// to, before they do.
+func TestRefuse_AMillionEntriesWithoutTheMemoryForThem(t *testing.T) {
+	cluster := clustertest.Start(t, 1)
+	c := dial(t, cluster.Addr(0))
+	var before, after runtime.MemStats
+	body := ingest(&dmtv1.Batch{Seq: 1, Entries: make([]*dmtv1.Entry, 1_000_000)})
+	runtime.ReadMemStats(&before)
+	_, err := c.tracker().Ingest(context.Background(), body)
+	runtime.ReadMemStats(&after)
+	if got, want := refusalOf(err).String(), "invalid_argument too_many_entries batches[0].entries"; got != want {
+		t.Errorf("a million entries: %s, want %s", got, want)
+	}
+	// The client's own encoding is part of it.
+	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
+		t.Errorf("a million entries took %d MiB to refuse, want at most 64", used>>20)
+	}
+	status, answer := c.post("Ingest", `{"batches":[{"entries":[{}`+strings.Repeat(",{}", 1_000_000)+`]}]}`)
+	if got, want := parseRefusal(t, status, answer).String(), "invalid_argument too_many_entries batches[0].entries"; got != want {
+		t.Errorf("a million entries in JSON: %s, want %s", got, want)
+	}
+	if n := counted(t, cluster.Server(0)); n != 0 {
+		t.Errorf("%d values counted, want none", n)
+	}
+}
+
+func TestRefuse_GzipBomb(t *testing.T) {
+	cluster := clustertest.Start(t, 1)
+	c := dial(t, cluster.Addr(0))
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	zeros := make([]byte, 1<<20)
+	for range 256 {
+		if _, err := z.Write(zeros); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	status, answer := c.post("Ingest", bomb.String(), "Content-Encoding", "gzip")
+	runtime.ReadMemStats(&after)
+	if got := parseRefusal(t, status, answer); got.code != connect.CodeResourceExhausted.String() {
+		t.Errorf("%d bytes that unfold to 256 MiB: %s, want resource_exhausted", bomb.Len(), got)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
+		t.Errorf("%d MiB allocated for it, want at most 64", used>>20)
+	}
+	if status, answer := c.post("AddValues", `{"metric":"m","node":"a","values":[1]}`); status != 200 {
+		t.Errorf("a good request after that: %d %s", status, answer)
+	}
+}
+
+func TestRefuse_OversizedBodyByItsHeader(t *testing.T) {
+	c := dial(t, clustertest.Start(t, 1).Addr(0))
+	status, answer := c.post("Ingest", strings.Repeat(" ", api.MaxRequestBytes+1))
+	if got, want := parseRefusal(t, status, answer).String(), "resource_exhausted too_large "; got != want {
+		t.Errorf("%d bytes: %s, want %s", api.MaxRequestBytes+1, got, want)
+	}
+}
+
+// A name stands for one content.
+func TestRefuse_SameNameOtherContent(t *testing.T) {
+	cluster := clustertest.Start(t, 1)
+	tracker := dial(t, cluster.Addr(0)).tracker()
+	f := func(b *dmtv1.Batch, want string) {
+		t.Helper()
+		res, err := tracker.Ingest(context.Background(), ingest(b))
+		got := refusalOf(err).String()
+		if err == nil {
+			r := res.Msg.Results[0]
+			got = fmt.Sprint(r.Status, " ", r.Accepted)
+		}
+		if got != want {
+			t.Errorf("Ingest(%d) = %s, want %s", b.Seq, got, want)
+		}
+	}
+	f(batchOf(1, 1, entry(t, "m", "a", 1, 2)), "APPLIED 1")
+	f(batchOf(1, 1, entry(t, "m", "a", 1, 2)), "DUPLICATE 1")
+	f(batchOf(1, 1, entry(t, "m", "a", 1, 3)), "already_exists conflict batches[0]")
+	f(batchOf(1, 1, entry(t, "m", "b", 1, 2)), "already_exists conflict batches[0]")
+	f(batchOf(1, 1), "already_exists conflict batches[0]")
+	f(batchOf(2, 1, entry(t, "m", "a", 1, 3)), "APPLIED 1")
+	f(batchOf(1, 66, entry(t, "m", "a", 9)), "failed_precondition window batches[0]")
+	f(batchOf(1, 65, entry(t, "m", "a", 9)), "APPLIED 1")
+	f(batchOf(1, 2), "APPLIED 0") // settles its number
+	old := batchOf(3, 1, entry(t, "m", "a", 9))
+	old.SeenMs -= (8 * 24 * time.Hour).Milliseconds()
+	f(old, "failed_precondition too_old_to_deduplicate batches[0]")
+	if n := counted(t, cluster.Server(0)); n != 5 {
+		t.Errorf("%d values counted, want 5", n)
+	}
+}
+
+// Entries outside the accepted time are refused one by one, the others count,
+// and a retry is told the same number whatever the clock says by then.
+func TestRefuse_TimesOneByOne(t *testing.T) {
+	clock := newClock()
+	options := clock.options()
+	options.Raft.Tiers = window.StandardTiers()
+	cluster := clustertest.Start(t, 1, options)
+	tracker := dial(t, cluster.Addr(0)).tracker()
+	now := clock.now().Unix() / 10 * 10
+	at := func(start int64) *dmtv1.Entry {
+		e := entry(t, "m", "a", 1)
+		e.Start = start
+		return e
+	}
+	const year = 365 * 24 * 3600
+	b := batchOf(1, 1, at(now), at(now+700), at(now-3*year), at(now+500), at(now-year), at(now*1000))
+	b.Entries = b.Entries[:5]
+	send := func() *dmtv1.BatchResult {
+		t.Helper()
+		res, err := tracker.Ingest(context.Background(), ingest(b))
+		if err != nil {
+			t.Fatalf("Ingest: %v", err)
+		}
+		return res.Msg.Results[0]
+	}
+	r := send()
+	var got []string
+	for _, e := range r.Refused {
+		got = append(got, fmt.Sprint(e.Entry, " ", e.Reason))
+	}
+	if want := []string{"1 too_new", "2 too_old"}; !slices.Equal(got, want) || r.Accepted != 3 || r.RefusedCount != 2 {
+		t.Errorf("accepted %d, refused %d: %v; want 3, 2: %v", r.Accepted, r.RefusedCount, got, want)
+	}
+	clock.advance(5 * time.Minute)
+	if r := send(); r.Status != dmtv1.BatchResult_DUPLICATE || r.Accepted != 3 || r.RefusedCount != 2 {
+		t.Errorf("retry: %v, want DUPLICATE of 3 accepted and 2 refused", r)
+	}
+	if n := counted(t, cluster.Server(0)); n != 3 {
+		t.Errorf("%d values counted, want 3", n)
+	}
+}
+
+// A batch that is refused by a follower's leader is refused the same way.
+func TestRefuse_ThroughAFollower(t *testing.T) {
+	cluster := clustertest.Start(t, 3, clustertest.Options{Raft: raftfsm.Options{Precision: 6}})
+	c := dial(t, cluster.Addr(cluster.Follower()))
+	e := entry(t, "m", "a", 1)
+	_, err := c.tracker().Ingest(context.Background(), ingest(batchOf(1, 1, e)))
+	if got, want := refusalOf(err).String(), "failed_precondition precision batches[0].entries[0].sketch"; got != want {
+		t.Errorf("Ingest = %s, want %s", got, want)
+	}
+	if d, ok := api.FromError(err); !ok || d.GetLimit() != "6" {
+		t.Errorf("Ingest says %v, want limit 6", d)
+	}
+	e.Sketch = sketchOf(t, 6, 1)
+	if _, err := c.tracker().Ingest(context.Background(), ingest(batchOf(1, 1, e))); err != nil {
+		t.Errorf("Ingest of the right precision: %v", err)
+	}
+}
