@@ -12,18 +12,14 @@ type bitWriter struct {
 	n   uint // bits in acc, below 8 between calls
 }
 
-// put appends the n lowest bits of v, n ≤ 64; the others must be zero.
+// put appends the n lowest bits of v, n ≤ 56; the others must be zero.
 func (w *bitWriter) put(v uint64, n uint) {
-	if n > 32 {
-		w.put(v&(1<<32-1), 32)
-		v, n = v>>32, n-32
-	}
-	w.acc |= v << w.n
+	w.acc |= v << (w.n & 63)
 	w.n += n
-	for ; w.n >= 8; w.n -= 8 {
-		w.b = append(w.b, byte(w.acc))
-		w.acc >>= 8
-	}
+	whole := w.n >> 3
+	w.b = binary.LittleEndian.AppendUint64(w.b, w.acc)[:len(w.b)+int(whole)]
+	w.acc >>= whole << 3 & 63
+	w.n &= 7
 }
 
 // flush ends on a whole byte, filled up with zeros.
@@ -41,16 +37,24 @@ const riceEscape = 15
 
 // rice appends v as v>>k in unary, ended by a zero, and the k lowest bits.
 func (w *bitWriter) rice(v uint64, k uint) {
-	q := v >> k
-	if q < riceEscape {
-		w.put(1<<q-1, uint(q)+1)
-		w.put(v&(1<<k-1), k)
+	if q := uint(v >> k); q < riceEscape && k <= 32 {
+		w.put(1<<q-1|v&(1<<k-1)<<(q+1), q+1+k)
 		return
 	}
-	length := uint(bits.Len64(v))
-	w.put(1<<riceEscape-1, riceEscape)
-	w.put(uint64(length-1), 6)
-	w.put(v, length)
+	w.riceLong(v, k)
+}
+
+func (w *bitWriter) riceLong(v uint64, k uint) {
+	if q := uint(v >> k); q < riceEscape {
+		w.put(1<<q-1, q+1)
+	} else {
+		k = uint(bits.Len64(v))
+		w.put(1<<riceEscape-1, riceEscape)
+		w.put(uint64(k-1), 6)
+	}
+	low := min(k, 32)
+	w.put(v&(1<<low-1), low)
+	w.put(v>>low&(1<<(k-low)-1), k-low)
 }
 
 // bitReader reads what a bitWriter wrote. Past the end it reads zeros and is

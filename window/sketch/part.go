@@ -84,22 +84,23 @@ func (s *Sketch) appendPart(b []byte, negative bool, tmp *scratch) []byte {
 func appendPayload(b []byte, bins []bin, count uint64, low, span uint32, tmp *scratch) []byte {
 	start := len(b)
 	b = appendRice(append(b, formatRice), bins, count, low, span)
-	if count > maxEliasFano {
-		return b
+	rice := len(b) - start - 1
+	if count > maxEliasFano || count/8 > uint64(rice*9/8) {
+		return b // Elias-Fano takes a bit for each value at least
 	}
-	values := tmp.values[:0]
+	values := sized(&tmp.values, int(count))
+	k := 0
 	for _, x := range bins {
-		for range x.count {
-			values = append(values, uint32(x.index))
+		for end := k + int(x.count); k < end; k++ {
+			values[k] = uint32(x.index)
 		}
 	}
-	tmp.values = values
-	rice := len(b) - start
+	end := len(b)
 	b = appendEliasFano(append(b, formatEliasFano), values, low, span)
-	if fano := len(b) - start - rice; fano-1 <= (rice-1)*9/8 {
-		return append(b[:start], b[start+rice:]...)
+	if fano := len(b) - end - 1; fano <= rice*9/8 {
+		return append(b[:start], b[end:]...)
 	}
-	return b[:start+rice]
+	return b[:end]
 }
 
 // readPart reads the part of count values of one sign, and returns the rest.

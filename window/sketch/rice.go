@@ -47,27 +47,23 @@ func newRiceModel(count uint64, span uint32) riceModel {
 // dense tells whether the next step is a cell: from 1½ values to a cell on.
 func (m *riceModel) dense() bool { return m.density >= 24 }
 
-// fold maps a count to how far it is from the mean: near ones become small.
+// fold maps a count to how far it is from the mean, above and below in turn, and
+// from twice the mean on, where there is no below left, to itself.
 func (m *riceModel) fold(n uint64) uint64 {
 	mean := uint64(m.density+8) >> 4
-	switch {
-	case n >= 2*mean:
+	if n >= 2*mean {
 		return n
-	case n >= mean:
-		return 2 * (n - mean)
 	}
-	return 2*(mean-n) - 1
+	d := int64(n - mean)
+	return uint64(d<<1 ^ d>>63)
 }
 
 func (m *riceModel) unfold(v uint64) uint64 {
 	mean := uint64(m.density+8) >> 4
-	switch {
-	case v >= 2*mean:
+	if v >= 2*mean {
 		return v
-	case v&1 == 0:
-		return mean + v/2
 	}
-	return mean - (v+1)/2
+	return mean + (v>>1 ^ -(v & 1))
 }
 
 // stepCell takes in a cell of a dense stretch.
