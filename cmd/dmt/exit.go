@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/distributed-median-tracker/dmt/client"
+	"github.com/distributed-median-tracker/dmt/window"
+)
+
+// Exit codes, as the help of the root command lists them.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitNoData      = 3
+	exitUnavailable = 4
+	exitRefused     = 5
+)
+
+// usageError is a command line that cannot be meant: exit code 2.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// exitCode sorts an error into the kinds that scripts tell apart.
+func exitCode(err error) int {
+	var (
+		usage   usageError
+		input   *window.InputError
+		refused *client.RefusedError
+		failed  failure
+	)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &failed):
+		return exitFailure
+	case errors.As(err, &usage), errors.As(err, &input):
+		return exitUsage
+	case errors.Is(err, client.ErrNoData), errors.Is(err, client.ErrUnknownMetric):
+		return exitNoData
+	case errors.Is(err, client.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return exitUnavailable
+	case errors.As(err, &refused):
+		return exitRefused
+	}
+	return exitFailure
+}
+
+// failure is exit code 1 whatever lies below it.
+type failure struct{ err error }
+
+func (e failure) Error() string { return e.err.Error() }
+func (e failure) Unwrap() error { return e.err }
+
+func failuref(format string, args ...any) error {
+	return failure{fmt.Errorf(format, args...)}
+}
+
+// report writes an error for a person, with what to do next where that is
+// known. Names inside it come from outside and may not steer the terminal.
+func report(w io.Writer, err error) {
+	fmt.Fprintf(w, "dmt: %s\n", printable(err.Error()))
+	switch {
+	case errors.Is(err, client.ErrUnknownMetric):
+		fmt.Fprintln(w, `See "dmt metrics" for what there is.`)
+	case exitCode(err) == exitUnavailable:
+		fmt.Fprintln(w, `Is a cluster running at --addr? "dmt status" asks one member, "dmt local" starts one.`)
+	case exitCode(err) == exitUsage:
+		fmt.Fprintln(w, `Run the command with --help for what it takes.`)
+	}
+}
