@@ -48,8 +48,15 @@ func (r *Recorder) AddInt(v int64) {
 	}
 	r.pages[at].increment(uint8(i))
 	r.counted++
-	r.least, r.greatest = min(r.least, v), max(r.greatest, v)
-	r.sum = r.sum.add(int128{uint64(sign), uint64(v)})
+	if v < r.least {
+		r.least = v
+	}
+	if v > r.greatest {
+		r.greatest = v
+	}
+	var carry uint64
+	r.sum.low, carry = bits.Add64(r.sum.low, uint64(v), 0)
+	r.sum.high += uint64(sign) + carry
 }
 
 // AddInts adds every one of vs.
