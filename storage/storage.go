@@ -20,8 +20,10 @@ package storage
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"log/slog"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/distributed-median-tracker/dmt/window"
@@ -40,8 +42,8 @@ type Options struct {
 	// Stagger delays the first background flush, so that the members of a
 	// cluster do not flush at once.
 	Stagger time.Duration
-	// OnFatal is called once, after the first write or sync that failed. It
-	// should end the process. Nil panics.
+	// OnFatal is called once, on a goroutine of its own, after the first write
+	// or sync that failed. It should end the process. Nil panics.
 	OnFatal func(error)
 }
 
@@ -99,41 +101,223 @@ type ProducerState struct {
 	Ahead []uint64
 }
 
-var errPending = errors.New("storage: not there yet")
-
 // DB is one member's state. Its methods are safe for concurrent use, except
 // that Apply and SetConfiguration are to be called in the order of the log.
-type DB struct{}
+type DB struct {
+	path       string
+	log        *slog.Logger
+	headLimit  int64
+	flushEvery time.Duration
+	stagger    time.Duration
+	onFatal    func(error)
+	openFile   openFunc
 
-func Open(path string, o Options) (*DB, error)                     { return nil, errPending }
-func (db *DB) Close() error                                        { return nil }
-func (db *DB) Cluster() (Cluster, bool)                            { return Cluster{}, false }
-func (db *DB) Apply(e *Entry) ([]Outcome, error)                   { return nil, errPending }
-func (db *DB) SetConfiguration(index, term uint64, conf []byte)    {}
-func (db *DB) Applied() (index, term uint64)                       { return 0, 0 }
-func (db *DB) ClockMs() int64                                      { return 0 }
-func (db *DB) WaitApplied(ctx context.Context, index uint64) error { return errPending }
-func (db *DB) HeadBytes() (current, limit int64)                   { return 0, 0 }
-func (db *DB) Overloaded() bool                                    { return false }
-func (db *DB) Flush(ctx context.Context) error                     { return errPending }
-func (db *DB) FlushedState() (FlushedState, bool)                  { return FlushedState{}, false }
-func (db *DB) Query(ctx context.Context, q window.Query) (window.Answer, error) {
-	return window.Answer{}, errPending
+	turn    chan struct{} // holds one token: to flush, swap or close
+	durable durable       // guarded by turn
+
+	mu        sync.RWMutex // guards what follows
+	gen       *generation
+	names     *catalogue
+	live      state
+	cluster   Cluster
+	config    configuration
+	producers producers
+	sweptMs   int64  // log clock when forgotten producers left memory
+	idleFrom  uint64 // index of the last flush or swap
+	current   *head
+	flushing  *head // frozen, being written; else nil
+	waiters   []waiter
+	streams   map[*stream]struct{}
+	closed    bool
+	failed    error
+
+	wantFlush    chan struct{} // holds a token when the head is over its limit
+	done         chan struct{} // closed by Close and by the first failure
+	quit         chan struct{} // ends the background goroutine
+	background   sync.WaitGroup
+	closeOnce    sync.Once
+	closeErr     error
+	accumulators sync.Pool // of *sketch.Accumulator
+
+	// onFrozen, when a test sets it, is called by a flush between freezing the
+	// head and writing it.
+	onFrozen func()
+
+	// saveLive makes a flush store the producers of the live head instead of
+	// those of the flushed one. Only a test sets it, to show that the crash
+	// test finds out.
+	saveLive bool
 }
-func (db *DB) Metrics(ctx context.Context) ([]MetricInfo, uint64, error) { return nil, 0, errPending }
-func (db *DB) Nodes(ctx context.Context, m window.Metric) ([]NodeInfo, uint64, error) {
-	return nil, 0, errPending
+
+// durable is what the file holds, as far as the next flush needs to know it.
+type durable struct {
+	state      state
+	config     uint64 // index of the stored configuration
+	clusterSet bool
+	producers  producers
 }
-func (db *DB) Walk(ctx context.Context, fn func(Row) error) (index uint64, err error) {
-	return 0, errPending
+
+// Open opens the state in a file, or creates it, empty and not initialised.
+func Open(path string, o Options) (*DB, error) { return openWith(path, o, os.OpenFile) }
+
+func openWith(path string, o Options, open openFunc) (*DB, error) {
+	db := &DB{
+		path: path, log: o.Logger, headLimit: o.HeadLimit, flushEvery: o.FlushEvery, stagger: o.Stagger,
+		onFatal: o.OnFatal, openFile: open,
+		turn: make(chan struct{}, 1), streams: make(map[*stream]struct{}),
+		wantFlush: make(chan struct{}, 1), done: make(chan struct{}), quit: make(chan struct{}),
+	}
+	if db.log == nil {
+		db.log = slog.New(slog.DiscardHandler)
+	}
+	if db.headLimit <= 0 {
+		db.headLimit = defaultHeadLimit
+	}
+	if db.flushEvery == 0 {
+		db.flushEvery = defaultFlushEvery
+	}
+	if db.onFatal == nil {
+		db.onFatal = func(err error) { panic(err) }
+	}
+	gen, err := openGeneration(path, open)
+	if err != nil {
+		return nil, err
+	}
+	l, err := gen.load()
+	if err == nil {
+		err = syncDir(path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), gen.bolt.Close())
+	}
+	db.adopt(gen, l)
+	db.background.Go(db.flushLoop)
+	return db, nil
 }
-func (db *DB) Producers(fn func(ProducerID, ProducerState))           {}
-func (db *DB) Hash(ctx context.Context) ([32]byte, uint64, error)     { return [32]byte{}, 0, errPending }
-func (db *DB) SizeBytes() int64                                       { return 0 }
-func (db *DB) FreeBytes() int64                                       { return 0 }
-func (db *DB) Stream(ctx context.Context, w io.Writer) (int64, error) { return 0, errPending }
-func (db *DB) OpenStream(ctx context.Context) (io.ReadCloser, FlushedState, int64, error) {
-	return nil, FlushedState{}, 0, errPending
+
+// adopt makes the content of a file the state. DB.mu and turn are held, or
+// nobody else knows db yet.
+func (db *DB) adopt(gen *generation, l *loaded) {
+	db.gen, db.names, db.live, db.cluster, db.config = gen, l.names, l.state, l.cluster, l.config
+	db.producers = l.producers
+	db.current, db.flushing, db.idleFrom = newHead(), nil, l.state.index
+	db.durable = durable{state: l.state, config: l.config.index, clusterSet: l.cluster.ID != "", producers: l.durable}
 }
-func (db *DB) Replace(path string) error           { return errPending }
-func VerifyFile(path string) (FlushedState, error) { return FlushedState{}, errPending }
+
+const (
+	defaultHeadLimit  = 64 << 20
+	defaultFlushEvery = 5 * time.Second
+
+	// closeWait is how long Close waits for queries to notice. A reader that
+	// hangs in its caller's code keeps the file open after that, not Close.
+	closeWait = 2 * time.Second
+)
+
+// Close flushes, cuts streams and queries short, and closes the file. What
+// could not be flushed is in the log. Calling it again returns the same.
+func (db *DB) Close() error {
+	db.closeOnce.Do(func() { db.closeErr = db.close(true) })
+	return db.closeErr
+}
+
+// Kill closes without flushing: what a crash leaves behind, for tests of it.
+func (db *DB) Kill() error {
+	db.closeOnce.Do(func() { db.closeErr = db.close(false) })
+	return db.closeErr
+}
+
+func (db *DB) close(flush bool) error {
+	close(db.quit)
+	db.background.Wait()
+	var err error
+	if flush {
+		err = db.Flush(context.Background())
+	}
+	db.turn <- struct{}{} // nobody flushes or swaps from here on
+	defer func() { <-db.turn }()
+	db.mu.Lock()
+	db.closed = true
+	if db.failed == nil {
+		close(db.done)
+	}
+	gen, streams := db.gen, db.streams
+	db.streams = nil
+	db.mu.Unlock()
+	for s := range streams {
+		s.cut(ErrClosed)
+	}
+	gen.retire()
+	select {
+	case <-gen.closed:
+		return errors.Join(err, gen.closeErr)
+	case <-time.After(closeWait):
+		db.log.Warn("a reader keeps the file open after close", "path", db.path)
+		return err
+	}
+}
+
+// usable returns why nothing can be done any more. DB.mu is held.
+func (db *DB) usable() error {
+	switch {
+	case db.failed != nil:
+		return fmt.Errorf("%w: %w", ErrFailed, db.failed)
+	case db.closed:
+		return ErrClosed
+	}
+	return nil
+}
+
+// stopped returns why done is closed.
+func (db *DB) stopped() error {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.usable()
+}
+
+// fail stops everything after a failed write: what the disk holds is not known,
+// and the next sync may well report success without having it.
+func (db *DB) fail(err error) error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.failed == nil {
+		db.failed = err
+		if !db.closed {
+			close(db.done)
+		}
+		db.log.Error("stopped after a failed write", "path", db.path, "error", err)
+		// On its own, so that it may close this DB. It is meant to end the process.
+		go db.onFatal(err)
+	}
+	return db.usable()
+}
+
+// SizeBytes returns the size of the file.
+func (db *DB) SizeBytes() int64 {
+	return db.fileBytes(func(g *generation) int64 {
+		info, err := g.file.Stat()
+		if err != nil {
+			return 0 // a file that is going away
+		}
+		return info.Size()
+	})
+}
+
+// FreeBytes returns how much of the file holds nothing and will be used again.
+func (db *DB) FreeBytes() int64 {
+	return db.fileBytes(func(g *generation) int64 {
+		s := g.bolt.Stats()
+		return int64(s.FreePageN+s.PendingPageN) * int64(g.bolt.Info().PageSize)
+	})
+}
+
+func (db *DB) fileBytes(read func(*generation) int64) int64 {
+	db.mu.RLock()
+	gen := db.gen
+	ok := db.usable() == nil && gen.acquire()
+	db.mu.RUnlock()
+	if !ok {
+		return 0
+	}
+	defer gen.release()
+	return read(gen)
+}
