@@ -10,6 +10,8 @@ type bitWriter struct {
 	b   []byte
 	acc uint64
 	n   uint // bits in acc, below 8 between calls
+
+	measuring bool // count the bits in n, write nothing
 }
 
 // put appends the n lowest bits of v, n ≤ 56; the others must be zero.
@@ -37,12 +39,27 @@ const riceEscape = 15
 
 // rice appends v as v>>k in unary, ended by a zero, and the k lowest bits.
 func (w *bitWriter) rice(v uint64, k uint) {
+	if w.measuring {
+		w.n += riceLength(v, k)
+		return
+	}
 	if q := uint(v >> k); q < riceEscape && k <= 32 {
 		w.put(1<<q-1|v&(1<<k-1)<<(q+1), q+1+k)
 		return
 	}
 	w.riceLong(v, k)
 }
+
+// riceLength returns the bits that rice takes.
+func riceLength(v uint64, k uint) uint {
+	if q := uint(v >> k); q < riceEscape {
+		return q + 1 + k
+	}
+	return riceEscape + 6 + uint(bits.Len64(v))
+}
+
+// size returns the bytes that a measuring writer would have written.
+func (w *bitWriter) size() int { return int(w.n+7) / 8 }
 
 func (w *bitWriter) riceLong(v uint64, k uint) {
 	if q := uint(v >> k); q < riceEscape {

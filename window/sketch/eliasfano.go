@@ -43,6 +43,36 @@ func lowBits(n int, span uint32) (l uint, low, high int) {
 
 func appendEliasFano(b []byte, x []uint32, low, span uint32) []byte {
 	w := bitWriter{b: b}
+	x, low, high := writeTails(&w, x, low, span)
+	b = w.flush()
+	l, _, bitmap := lowBits(len(x), high-low)
+	if l > 0 {
+		w = bitWriter{b: b}
+		for _, v := range x {
+			w.put(uint64(v-low)&(1<<l-1), l)
+		}
+		b = w.flush()
+	}
+	b = append(b, make([]byte, bitmap)...)
+	set := b[len(b)-bitmap:]
+	for k, v := range x {
+		bit := int((v-low)>>l) + k
+		set[bit>>3] |= 1 << (bit & 7)
+	}
+	return b
+}
+
+// eliasFanoSize returns the number of bytes that appendEliasFano appends.
+func eliasFanoSize(x []uint32, low, span uint32) int {
+	w := bitWriter{measuring: true}
+	x, low, high := writeTails(&w, x, low, span)
+	_, lows, bitmap := lowBits(len(x), high-low)
+	return w.size() + lows + bitmap
+}
+
+// writeTails writes the outermost values. It returns the others and the bounds
+// that they lie in.
+func writeTails(w *bitWriter, x []uint32, low, span uint32) (rest []uint32, first, last uint32) {
 	t := tailsOf(len(x))
 	high := low + span
 	gap := tailGap(span)
@@ -58,73 +88,61 @@ func appendEliasFano(b []byte, x []uint32, low, span uint32) []byte {
 		gap = gap.next(uint64(high - v))
 		high = v
 	}
-	b = w.flush()
-
-	x = x[t : len(x)-t]
-	l, _, bitmap := lowBits(len(x), high-low)
-	w = bitWriter{b: b}
-	for _, v := range x {
-		w.put(uint64(v-low)&(1<<l-1), l)
-	}
-	b = w.flush()
-	at := len(b)
-	b = append(b, make([]byte, bitmap)...)
-	for k, v := range x {
-		bit := int((v-low)>>l) + k
-		b[at+bit>>3] |= 1 << (bit & 7)
-	}
-	return b
+	return x[t : len(x)-t], low, high
 }
 
 // readEliasFano fills x with what appendEliasFano wrote and returns the rest of
 // b. What it returns with true is sorted and lies within low and low+span.
 func readEliasFano(x []uint32, b []byte, low, span uint32) ([]byte, bool) {
-	t := tailsOf(len(x))
 	high := low + span
-	if t > 0 {
-		r := bitReader{b: b}
-		gap := tailGap(span)
-		for k := range t {
-			v := r.rice(gap.k())
-			gap = gap.next(v)
-			if v > uint64(high-low) {
-				return nil, false
-			}
-			low += uint32(v)
-			x[k] = low
-		}
-		gap = tailGap(span)
-		for k := range t {
-			v := r.rice(gap.k())
-			gap = gap.next(v)
-			if v > uint64(high-low) {
-				return nil, false
-			}
-			high -= uint32(v)
-			x[len(x)-1-k] = high
-		}
-		rest, ok := r.rest()
-		if !ok {
+	if t := tailsOf(len(x)); t > 0 {
+		var ok bool
+		if low, high, b, ok = readTails(x, t, b, low, high); !ok {
 			return nil, false
 		}
-		b = rest
+		x = x[t : len(x)-t]
 	}
-	x = x[t : len(x)-t]
-	l, nlow, nhigh := lowBits(len(x), high-low)
-	if nlow+nhigh > len(b) {
+	l, lows, bitmap := lowBits(len(x), high-low)
+	if lows+bitmap > len(b) {
 		return nil, false
 	}
-	bitmap := b[nlow : nlow+nhigh]
+	rest := b[lows+bitmap:]
+	set := b[lows : lows+bitmap]
 	if l == 0 {
 		// The bitmap alone, as in most sketches of a thousand values: positions
 		// less k never fall, so x is sorted as it is.
-		if !readBitmap(x, bitmap, low) || x[len(x)-1] > high {
-			return nil, false
-		}
-	} else if !readBitmap(x, bitmap, 0) || !addLowBits(x, b, l, low, high) {
-		return nil, false
+		return rest, readBitmap(x, set, low) && x[len(x)-1] <= high
 	}
-	return b[nlow+nhigh:], true
+	return rest, readBitmap(x, set, 0) && addLowBits(x, b, l, low, high)
+}
+
+// readTails fills in the outermost t values on either side. It returns the bounds
+// that the others lie in.
+func readTails(x []uint32, t int, b []byte, low, high uint32) (first, last uint32, rest []byte, ok bool) {
+	r := bitReader{b: b}
+	start := tailGap(high - low)
+	gap := start
+	for k := range t {
+		v := r.rice(gap.k())
+		gap = gap.next(v)
+		if v > uint64(high-low) {
+			return 0, 0, nil, false
+		}
+		low += uint32(v)
+		x[k] = low
+	}
+	gap = start
+	for k := range t {
+		v := r.rice(gap.k())
+		gap = gap.next(v)
+		if v > uint64(high-low) {
+			return 0, 0, nil, false
+		}
+		high -= uint32(v)
+		x[len(x)-1-k] = high
+	}
+	rest, ok = r.rest()
+	return low, high, rest, ok
 }
 
 // readBitmap sets x[k] to low and the position of the k-th bit that is set, less

@@ -82,25 +82,22 @@ func (s *Sketch) appendPart(b []byte, negative bool, tmp *scratch) []byte {
 
 // appendPayload appends format and payload of count values.
 func appendPayload(b []byte, bins []bin, count uint64, low, span uint32, tmp *scratch) []byte {
-	start := len(b)
-	b = appendRice(append(b, formatRice), bins, count, low, span)
-	rice := len(b) - start - 1
-	if count > maxEliasFano || count/8 > uint64(rice*9/8) {
-		return b // Elias-Fano takes a bit for each value at least
-	}
-	values := sized(&tmp.values, int(count))
-	k := 0
-	for _, x := range bins {
-		for end := k + int(x.count); k < end; k++ {
-			values[k] = uint32(x.index)
+	rice := riceSize(bins, count, low, span)
+	limit := rice * 9 / 8
+	// Elias-Fano takes a bit for each value at least.
+	if count <= maxEliasFano && int(count/8) <= limit {
+		values := sized(&tmp.values, int(count))
+		k := 0
+		for _, x := range bins {
+			for end := k + int(x.count); k < end; k++ {
+				values[k] = uint32(x.index)
+			}
+		}
+		if eliasFanoSize(values, low, span) <= limit {
+			return appendEliasFano(append(b, formatEliasFano), values, low, span)
 		}
 	}
-	end := len(b)
-	b = appendEliasFano(append(b, formatEliasFano), values, low, span)
-	if fano := len(b) - end - 1; fano <= rice*9/8 {
-		return append(b[:start], b[end:]...)
-	}
-	return b[:end]
+	return appendRice(append(b, formatRice), bins, count, low, span)
 }
 
 // readPart reads the part of count values of one sign, and returns the rest.

@@ -82,6 +82,18 @@ func (m *riceModel) stepBin(gap, n uint64) {
 // appendRice appends count values in the cells from low to low+span.
 func appendRice(b []byte, bins []bin, count uint64, low, span uint32) []byte {
 	w := bitWriter{b: b}
+	writeRice(&w, bins, count, low, span)
+	return w.flush()
+}
+
+// riceSize returns the number of bytes that appendRice appends.
+func riceSize(bins []bin, count uint64, low, span uint32) int {
+	w := bitWriter{measuring: true}
+	writeRice(&w, bins, count, low, span)
+	return w.size()
+}
+
+func writeRice(w *bitWriter, bins []bin, count uint64, low, span uint32) {
 	m := newRiceModel(count, span)
 	at := int32(low)
 	for k := 0; k < len(bins); {
@@ -105,7 +117,6 @@ func appendRice(b []byte, bins []bin, count uint64, low, span uint32) []byte {
 		at = next.index + 1
 		k++
 	}
-	return w.flush()
 }
 
 // readRice appends to bins what appendRice wrote, and returns the rest of b.

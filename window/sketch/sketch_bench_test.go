@@ -123,15 +123,17 @@ func BenchmarkAppendBinary(b *testing.B) {
 
 func BenchmarkCheck(b *testing.B) {
 	for _, precision := range []int{5, 7, 8} {
-		b.Run(fmt.Sprintf("precision=%d/values=1000", precision), func(b *testing.B) {
-			nodes := encoded(precision, 64, 1000)
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				if _, err := Check(nodes[i&63]); err != nil {
-					b.Fatal(err)
+		for _, values := range []int{10, 100, 1000} {
+			b.Run(fmt.Sprintf("precision=%d/values=%d", precision, values), func(b *testing.B) {
+				nodes := encoded(precision, 64, values)
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					if _, err := Check(nodes[i&63]); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
