@@ -37,11 +37,17 @@ type riceModel struct {
 	extra   average // a bin's count less one
 }
 
-// newRiceModel starts from the mean density of count values over span+1 cells.
+// newRiceModel starts from the mean density of count values over span+1 cells,
+// but with a sparse stretch: so do the ends of most data.
 func newRiceModel(count uint64, span uint32) riceModel {
 	cells := uint64(span) + 1
 	d := average(min(count, averageLimit) << 4 / cells)
-	return riceModel{density: d, spread: d / 2, gap: average(cells << 4 / (count + 1)), extra: d / 2}
+	return riceModel{
+		density: min(d, 16),
+		spread:  d / 2,
+		gap:     average(cells << 4 / (count + 1)),
+		extra:   d / 2,
+	}
 }
 
 // dense tells whether the next step is a cell: from 1½ values to a cell on.
