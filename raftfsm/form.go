@@ -57,7 +57,7 @@ func (n *Node) formStep() string {
 		return n.formEmpty()
 	}
 	for _, s := range n.servers() {
-		if s.ID != n.ident.ServerID() {
+		if s.ID != n.server {
 			continue
 		}
 		if string(s.Address) == n.o.Address || n.otherVoters() == 0 {
@@ -65,7 +65,7 @@ func (n *Node) formStep() string {
 		}
 		return n.joinThrough(n.helloAll(append(n.o.Join, n.otherAddresses()...)))
 	}
-	if applied, _ := n.db.Applied(); applied == n.raft.CommitIndex() && applied > 0 && n.raft.Leader() == "" {
+	if applied, _ := n.db.Applied(); applied == n.raft.CommitIndex() && applied > 0 && !n.hasLeader() {
 		// A log that ends without this member: it was removed, or it still
 		// catches up with the entry that adds it. Only the first lasts.
 		n.removed.Store(true)
@@ -101,7 +101,7 @@ func (n *Node) formEmpty() string {
 func (n *Node) otherAddresses() []string {
 	var list []string
 	for _, s := range n.servers() {
-		if s.ID != n.ident.ServerID() {
+		if s.ID != n.server {
 			list = append(list, string(s.Address))
 		}
 	}
@@ -199,7 +199,7 @@ func (n *Node) found(ctx context.Context) error {
 	n.log.Info("founding a cluster", "members_expected", max(1, n.o.BootstrapExpect))
 	err := n.await(ctx, func() raft.Future {
 		return n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{
-			Suffrage: raft.Voter, ID: n.ident.ServerID(), Address: raft.ServerAddress(n.o.Address),
+			Suffrage: raft.Voter, ID: n.server, Address: raft.ServerAddress(n.o.Address),
 		}}})
 	})
 	if errors.Is(err, raft.ErrCantBootstrap) {
@@ -282,11 +282,10 @@ func (n *Node) waitingFor() string {
 	if w := n.forming.Load(); w != nil {
 		return "waiting for " + *w
 	}
-	_, initialised := n.db.Cluster()
 	switch {
-	case n.raft.Leader() == "":
+	case !n.hasLeader():
 		return "waiting for a leader"
-	case !initialised:
+	case !n.isInitialised():
 		return "waiting for the first entries of the log"
 	case !n.isVoter():
 		return "catching up before it gets a vote"
@@ -297,8 +296,7 @@ func (n *Node) waitingFor() string {
 
 // checkReady closes Ready when there is nothing to wait for.
 func (n *Node) checkReady() {
-	_, initialised := n.db.Cluster()
-	if n.raft.Leader() == "" || !initialised || !n.isVoter() {
+	if !n.hasLeader() || !n.isInitialised() || !n.isVoter() {
 		return
 	}
 	if n.founder.Load() && n.otherVoters()+1 < n.o.BootstrapExpect {

@@ -6,29 +6,53 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
-// hclogBridge lets raft, which logs by hclog, log by slog. Raft's level info is
-// an operator's debug: elections and snapshots are logged by this package.
+// hclogBridge lets raft, which logs by hclog, log by slog. Its errors are an
+// operator's warnings: a member that is down makes several a second, which is
+// why the same message comes once in a while only. What raft says below that is
+// debug; elections and membership are logged by this package.
 type hclogBridge struct {
 	log     *slog.Logger
 	name    string
 	implied []any
+	limit   *logLimit
+}
+
+// repeatEvery is how often the same warning may be logged.
+const repeatEvery = 10 * time.Second
+
+// logLimit remembers when each message was logged last. Raft's messages are
+// constants, so that there are few.
+type logLimit struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func (l *logLimit) allow(msg string) bool {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, ok := l.last[msg]; ok && now.Sub(last) < repeatEvery {
+		return false
+	}
+	l.last[msg] = now
+	return true
 }
 
 func newHclog(l *slog.Logger, name string) hclog.Logger {
-	return &hclogBridge{log: l.With("from", name), name: name}
+	return &hclogBridge{log: l.With("from", name), name: name, limit: &logLimit{last: make(map[string]time.Time)}}
 }
 
 func slogLevel(level hclog.Level) slog.Level {
 	switch level {
 	case hclog.Error:
-		return slog.LevelError
-	case hclog.Warn:
 		return slog.LevelWarn
-	case hclog.Info:
+	case hclog.Warn, hclog.Info:
 		return slog.LevelDebug
 	default:
 		return slog.LevelDebug - 4
@@ -40,7 +64,7 @@ func (h *hclogBridge) Log(level hclog.Level, msg string, args ...any) {
 		return
 	}
 	l := slogLevel(level)
-	if !h.log.Enabled(context.Background(), l) {
+	if !h.log.Enabled(context.Background(), l) || l >= slog.LevelWarn && !h.limit.allow(msg) {
 		return
 	}
 	h.log.Log(context.Background(), l, msg, formatArgs(args)...)
@@ -90,7 +114,7 @@ func (h *hclogBridge) Name() string       { return h.name }
 
 func (h *hclogBridge) With(args ...any) hclog.Logger {
 	implied := append(append([]any(nil), h.implied...), args...)
-	return &hclogBridge{log: h.log.With(formatArgs(args)...), name: h.name, implied: implied}
+	return &hclogBridge{log: h.log.With(formatArgs(args)...), name: h.name, implied: implied, limit: h.limit}
 }
 
 func (h *hclogBridge) Named(name string) hclog.Logger {
@@ -101,14 +125,14 @@ func (h *hclogBridge) Named(name string) hclog.Logger {
 }
 
 func (h *hclogBridge) ResetNamed(name string) hclog.Logger {
-	return &hclogBridge{log: h.log, name: name, implied: h.implied}
+	return &hclogBridge{log: h.log, name: name, implied: h.implied, limit: h.limit}
 }
 
 // SetLevel does nothing: slog's handler decides.
 func (h *hclogBridge) SetLevel(hclog.Level) {}
 
 func (h *hclogBridge) GetLevel() hclog.Level {
-	for _, level := range []hclog.Level{hclog.Trace, hclog.Info, hclog.Warn} {
+	for _, level := range []hclog.Level{hclog.Trace, hclog.Info} {
 		if h.enabled(level) {
 			return level
 		}

@@ -47,7 +47,7 @@ func (n *Node) watch() {
 // applied is called by the state machine after it applied entries.
 func (n *Node) applied(configuration bool) {
 	_, term := n.db.Applied()
-	_, initialised := n.db.Cluster()
+	initialised := n.isInitialised()
 	if term != n.appliedTerm || initialised != n.initialised || configuration {
 		n.appliedTerm, n.initialised = term, initialised
 		n.changed.fire()
@@ -63,7 +63,7 @@ func (n *Node) entryClock() int64 {
 	}
 	var others []string
 	for _, s := range n.servers() {
-		if s.Suffrage == raft.Voter && s.ID != n.ident.ServerID() {
+		if s.Suffrage == raft.Voter && s.ID != n.server {
 			others = append(others, string(s.ID))
 		}
 	}
@@ -73,7 +73,7 @@ func (n *Node) entryClock() int64 {
 // initialCluster is what a leader without an initialised state commits first:
 // the founder of the cluster, alone in it.
 func (n *Node) initialCluster() *storage.Cluster {
-	if _, ok := n.db.Cluster(); ok {
+	if n.isInitialised() {
 		return nil
 	}
 	return &storage.Cluster{ID: randomHex(16), Precision: n.o.Precision, Tiers: n.o.Tiers}
@@ -117,7 +117,7 @@ func (n *Node) leadRound() (catchingUp bool) {
 	for _, s := range servers {
 		h, ok := n.members.get(s.ID)
 		switch {
-		case s.ID == n.ident.ServerID() && string(s.Address) != n.o.Address:
+		case s.ID == n.server && string(s.Address) != n.o.Address:
 			n.tryChange("address of the leader", func() raft.Future {
 				return n.raft.AddVoter(s.ID, raft.ServerAddress(n.o.Address), 0, peerTimeout)
 			})
@@ -150,7 +150,7 @@ func (n *Node) askMembers(servers []raft.Server) {
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, s := range servers {
-		if s.ID == n.ident.ServerID() {
+		if s.ID == n.server {
 			continue
 		}
 		wg.Go(func() {
@@ -176,7 +176,7 @@ func (n *Node) guardDisks(servers []raft.Server) {
 	full := false
 	for _, s := range servers {
 		free := int64(-1)
-		if s.ID == n.ident.ServerID() {
+		if s.ID == n.server {
 			free = freeDisk(n.dir)
 		} else if h, ok := n.members.get(s.ID); ok {
 			free = h.FreeDiskBytes

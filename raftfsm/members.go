@@ -74,7 +74,7 @@ func (n *Node) servers() []raft.Server {
 func (n *Node) otherVoters() int {
 	count := 0
 	for _, s := range n.servers() {
-		if s.Suffrage == raft.Voter && s.ID != n.ident.ServerID() {
+		if s.Suffrage == raft.Voter && s.ID != n.server {
 			count++
 		}
 	}
@@ -84,7 +84,7 @@ func (n *Node) otherVoters() int {
 // isVoter says whether this member has a vote.
 func (n *Node) isVoter() bool {
 	return slices.ContainsFunc(n.servers(), func(s raft.Server) bool {
-		return s.ID == n.ident.ServerID() && s.Suffrage == raft.Voter
+		return s.ID == n.server && s.Suffrage == raft.Voter
 	})
 }
 
@@ -137,6 +137,12 @@ func (n *Node) HandleJoin(ctx context.Context, j Join) (JoinReply, error) {
 		return JoinReply{}, &window.InputError{Field: "uuid", Reason: "bad_uuid", Message: "want 32 hex digits"}
 	case j.Address == "" || len(j.Address) > 256 || strings.ContainsAny(j.Address, " \r\n/"):
 		return JoinReply{}, &window.InputError{Field: "address", Reason: "bad_address", Message: "want host:port"}
+	}
+	// The founder writes its cluster's id down before there is a second member:
+	// it may restart with the entry that names the cluster in its log only, and
+	// must know which streams to accept to learn that the entry is committed.
+	if err := n.promise(cluster.ID); err != nil {
+		return JoinReply{}, err
 	}
 	if err := n.admit(ctx, j); err != nil {
 		return JoinReply{}, err
@@ -199,7 +205,9 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 	}
 	var target raft.ServerID
 	voters, reachable := 0, 0
-	for _, s := range n.servers() {
+	servers, asked := n.servers(), time.Now()
+	n.askMembers(servers)
+	for _, s := range servers {
 		if sid, _ := splitServerID(s.ID); sid == id {
 			target = s.ID
 			continue
@@ -208,7 +216,7 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 			continue
 		}
 		voters++
-		if _, ok := n.members.get(s.ID); ok || s.ID == n.ident.ServerID() {
+		if h, _ := n.members.get(s.ID); !h.at.Before(asked) || s.ID == n.server {
 			reachable++
 		}
 	}
@@ -238,7 +246,7 @@ func (n *Node) Transfer(ctx context.Context, id string) error {
 		if i < 0 {
 			return fmt.Errorf("%w: %q, or it has no vote", ErrUnknownMember, id)
 		}
-		if servers[i].ID == n.ident.ServerID() {
+		if servers[i].ID == n.server {
 			return nil
 		}
 		start = func() raft.Future { return n.raft.LeadershipTransferToServer(servers[i].ID, servers[i].Address) }
@@ -256,7 +264,7 @@ func (n *Node) Members() []Member {
 		m := Member{ID: id, UUID: uuid, Address: string(s.Address), Voter: s.Suffrage == raft.Voter, Leader: s.ID == leader}
 		h, ok := n.members.get(s.ID)
 		wall := h.WallMs + time.Since(h.at).Milliseconds()
-		if s.ID == n.ident.ServerID() {
+		if s.ID == n.server {
 			h.Heartbeat, ok = n.HandleHeartbeat(), true
 			wall = h.WallMs
 		}

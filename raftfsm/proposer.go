@@ -244,7 +244,7 @@ func (p *proposer) propose(ctx context.Context, entry []byte, group []*request) 
 func answer(group []*request, outcomes []storage.Outcome, err error) {
 	for _, r := range group {
 		if err == nil && len(outcomes) < r.count {
-			err = fmt.Errorf("raftfsm: %d outcomes for %d batches", len(outcomes), r.count)
+			err = fmt.Errorf("%w: %d outcomes for %d batches", ErrIndeterminate, len(outcomes), r.count)
 		}
 		if err != nil {
 			r.done <- response{err: err}

@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"net/http"
 	"os"
@@ -59,6 +60,7 @@ type Node struct {
 
 	identMu sync.Mutex // guards ident.ClusterID; the rest of it never changes
 	ident   Identity
+	server  raft.ServerID // of ident
 
 	members memberTable
 	forming atomic.Pointer[string] // what the member waits for, for people
@@ -116,6 +118,12 @@ func (n *Node) open() error {
 	if so.Logger == nil {
 		so.Logger = n.o.Logger
 	}
+	if so.Stagger == 0 && so.FlushEvery >= 0 {
+		// Members that flush at once take the disk and the cores from each other.
+		every := so.FlushEvery
+		setDefault(&every, 5*time.Second)
+		so.Stagger = time.Duration(crc32.ChecksumIEEE([]byte(n.o.Address))) % every
+	}
 	var err error
 	if n.db, err = storage.Open(filepath.Join(n.dir, "state.db"), so); err != nil {
 		return fmt.Errorf("raftfsm: %w", err)
@@ -124,6 +132,7 @@ func (n *Node) open() error {
 		return err
 	}
 	n.ident.Address = n.o.Address
+	n.server = n.ident.ServerID()
 	n.log = n.o.Logger.With("member", n.ident.ID)
 	if n.logs, err = openLog(n.dir, n.stopProcess); err != nil {
 		return err
@@ -171,7 +180,7 @@ func (n *Node) newTransport() (raft.Transport, error) {
 
 func (n *Node) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = n.ident.ServerID()
+	c.LocalID = n.server
 	c.Logger = newHclog(n.log, "raft")
 	scale := func(d time.Duration) time.Duration { return time.Duration(float64(d) * n.o.TimeoutScale) }
 	c.HeartbeatTimeout = scale(c.HeartbeatTimeout)
@@ -252,8 +261,8 @@ func (n *Node) stop(kill bool) error {
 	err := closeTransport(n.trans) // or Raft waits for calls to members that are gone
 	err = errors.Join(err, future.Error())
 	if kill {
-		if k, ok := any(n.db).(interface{ Kill() }); ok {
-			k.Kill()
+		if k, ok := any(n.db).(interface{ Kill() error }); ok {
+			err = errors.Join(err, k.Kill())
 		}
 	}
 	return errors.Join(err, n.closeFiles())
@@ -312,7 +321,7 @@ func (n *Node) Ingest(ctx context.Context, batches []storage.Batch) ([]storage.O
 	switch {
 	case n.closing.Load():
 		return nil, ErrClosed
-	case n.raft.State() != raft.Leader:
+	case n.raft.State() != raft.Leader || !n.isInitialised():
 		return nil, n.notLeader()
 	case len(batches) == 0:
 		return nil, nil
@@ -322,6 +331,11 @@ func (n *Node) Ingest(ctx context.Context, batches []storage.Batch) ([]storage.O
 		return nil, ErrOverloaded
 	}
 	return n.prop.submit(ctx, n.ctx.Done(), batches)
+}
+
+func (n *Node) isInitialised() bool {
+	_, ok := n.db.Cluster()
+	return ok
 }
 
 // Store is the state, for tests and for verification.

@@ -171,13 +171,13 @@ func (n *Node) readIndex(ctx context.Context, read window.Read) (uint64, error) 
 func (n *Node) askIndex(ctx context.Context, read window.Read) (uint64, error) {
 	addr, id := n.raft.LeaderWithID()
 	switch {
-	case id == n.ident.ServerID() && read == window.Leader:
+	case id == n.server && read == window.Leader:
 		// No quorum is asked: a leader that was paused answers from the past.
 		if err := n.waitTermOpen(ctx, n.raft.CurrentTerm()); err != nil {
 			return 0, err
 		}
 		return n.raft.CommitIndex(), nil
-	case id == n.ident.ServerID():
+	case id == n.server:
 		r, err := n.ReadIndex(ctx)
 		return r.Index, err
 	case addr == "" || n.o.Peers == nil:

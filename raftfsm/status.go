@@ -104,6 +104,11 @@ func (n *Node) Leader() (id, address string) {
 	return id, string(addr)
 }
 
+func (n *Node) hasLeader() bool {
+	addr, _ := n.raft.LeaderWithID()
+	return addr != ""
+}
+
 // IsLeader says whether this member leads, as far as it knows.
 func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
 
@@ -113,7 +118,7 @@ func (n *Node) notLeader() error {
 		return ErrClosed
 	}
 	addr, server := n.raft.LeaderWithID()
-	if server == n.ident.ServerID() {
+	if server == n.server {
 		addr = "" // on the way in or out
 	}
 	return NotLeaderError{Leader: string(addr)}
@@ -144,7 +149,7 @@ func (n *Node) ClusterID() string {
 type streamNames Node
 
 func (s *streamNames) clusterID() string   { return (*Node)(s).ClusterID() }
-func (s *streamNames) self() raft.ServerID { return s.ident.ServerID() }
+func (s *streamNames) self() raft.ServerID { return s.server }
 
 func (s *streamNames) target(address string) string {
 	if !s.up.Load() {

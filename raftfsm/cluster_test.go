@@ -1,0 +1,565 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
+
+	"github.com/distributed-median-tracker/dmt/storage"
+	"github.com/distributed-median-tracker/dmt/window"
+	"github.com/distributed-median-tracker/dmt/window/sketch"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testCluster is members with real files on loopback, which reach each other
+// through the real upgrade transport (or raft's in-memory one) and ask each
+// other in memory.
+type testCluster struct {
+	t       testing.TB
+	inmem   bool
+	tune    func(*Options)
+	members []*testMember
+
+	mu     sync.Mutex // guards the two below
+	byAddr map[string]*testMember
+	cut    map[string]bool // addresses behind a partition
+}
+
+type testMember struct {
+	c        *testCluster
+	id       string
+	dir      string
+	addr     string
+	listener net.Listener // held between runs, so that nobody takes the port
+
+	mu   sync.Mutex // guards the three below
+	node *Node
+	http *http.Server
+	mem  *raft.InmemTransport
+}
+
+// newCluster prepares n members, "a", "b" …, and starts none.
+func newCluster(t testing.TB, n int, tune func(*Options)) *testCluster {
+	c := &testCluster{t: t, tune: tune, byAddr: make(map[string]*testMember), cut: make(map[string]bool)}
+	for i := range n {
+		c.add(string(rune('a' + i)))
+	}
+	t.Cleanup(func() {
+		for _, m := range c.members {
+			m.stop()
+			if m.listener != nil {
+				m.listener.Close()
+			}
+		}
+	})
+	return c
+}
+
+func (c *testCluster) add(id string) *testMember {
+	m := &testMember{c: c, id: id, dir: c.t.TempDir()}
+	m.listen("127.0.0.1:0")
+	m.addr = m.listener.Addr().String()
+	c.members = append(c.members, m)
+	c.mu.Lock()
+	c.byAddr[m.addr] = m
+	c.mu.Unlock()
+	return m
+}
+
+func (m *testMember) listen(addr string) {
+	m.c.t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		m.c.t.Fatal(err)
+	}
+	m.listener = ln
+}
+
+func (c *testCluster) addrs() []string {
+	var list []string
+	for _, m := range c.members {
+		list = append(list, m.addr)
+	}
+	return list
+}
+
+// options are those of a member of a cluster that forms from all members.
+func (m *testMember) options() Options {
+	o := Options{
+		Dir: m.dir, ID: m.id, Address: m.addr, Join: m.c.addrs(), BootstrapExpect: len(m.c.members),
+		Peers: memPeers{m}, MinFreeDisk: -1, Logger: testLogger(m.c.t),
+		Dial:    m.dial,
+		OnFatal: func(err error) { m.c.t.Errorf("member %s: fatal: %v", m.id, err) },
+		Storage: storage.Options{FlushEvery: -1},
+	}
+	if m.c.inmem {
+		o.Transport = m.inmemTransport
+	}
+	if len(m.c.members) == 1 {
+		o.Join, o.BootstrapExpect = nil, 0
+	}
+	if m.c.tune != nil {
+		m.c.tune(&o)
+	}
+	return o
+}
+
+func testLogger(t testing.TB) *slog.Logger {
+	if os.Getenv("DMT_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (m *testMember) start(tune ...func(*Options)) *Node {
+	m.c.t.Helper()
+	o := m.options()
+	for _, f := range tune {
+		f(&o)
+	}
+	n, err := Open(o)
+	if err != nil {
+		m.c.t.Fatalf("open %s: %v", m.id, err)
+	}
+	if m.listener == nil {
+		m.listen(m.addr)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /raft", n.UpgradeHandler())
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
+	m.mu.Lock()
+	m.node, m.http = n, server
+	m.mu.Unlock()
+	go server.Serve(m.listener) // ends in stop
+	return n
+}
+
+func (m *testMember) running() *Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.node
+}
+
+func (m *testMember) end(f func(*Node)) {
+	m.mu.Lock()
+	n, server := m.node, m.http
+	m.node, m.http = nil, nil
+	m.mu.Unlock()
+	if n == nil {
+		return
+	}
+	f(n)
+	server.Close()
+	m.listener = nil
+}
+
+func (m *testMember) kill() { m.end((*Node).Kill) }
+
+func (m *testMember) stop() {
+	m.end(func(n *Node) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := n.Shutdown(ctx); err != nil {
+			m.c.t.Errorf("shut down %s: %v", m.id, err)
+		}
+	})
+}
+
+// separated says whether two addresses lie on different sides of a partition.
+func (c *testCluster) separated(a, b string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut[a] != c.cut[b]
+}
+
+func (m *testMember) dial(ctx context.Context, addr string) (net.Conn, error) {
+	if m.c.separated(m.addr, addr) {
+		return nil, errors.New("partitioned")
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &cutConn{Conn: conn, m: m, to: addr}, nil
+}
+
+// cutConn drops what crosses a partition: the connection stays, as it does
+// when packets are lost.
+type cutConn struct {
+	net.Conn
+	m  *testMember
+	to string
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	if c.m.c.separated(c.m.addr, c.to) {
+		return 0, errors.New("partitioned")
+	}
+	return c.Conn.Write(p)
+}
+
+// partition puts members on the far side; heal brings them back.
+func (c *testCluster) partition(far ...*testMember) {
+	c.mu.Lock()
+	for _, m := range far {
+		c.cut[m.addr] = true
+	}
+	c.mu.Unlock()
+	c.connectInmem()
+}
+
+func (c *testCluster) heal() {
+	c.mu.Lock()
+	clear(c.cut)
+	c.mu.Unlock()
+	c.connectInmem()
+}
+
+func (m *testMember) inmemTransport(Identity) (raft.Transport, error) {
+	_, trans := raft.NewInmemTransportWithTimeout(raft.ServerAddress(m.addr), 500*time.Millisecond)
+	m.mu.Lock()
+	m.mem = trans
+	m.mu.Unlock()
+	m.c.connectInmem()
+	return trans, nil
+}
+
+func (c *testCluster) connectInmem() {
+	mem := func(m *testMember) *raft.InmemTransport {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.mem
+	}
+	for _, a := range c.members {
+		for _, b := range c.members {
+			from, to := mem(a), mem(b)
+			switch {
+			case a == b || from == nil || to == nil:
+			case c.separated(a.addr, b.addr):
+				from.Disconnect(raft.ServerAddress(b.addr))
+			default:
+				from.Connect(raft.ServerAddress(b.addr), to)
+			}
+		}
+	}
+}
+
+// memPeers asks other members of the test directly.
+type memPeers struct{ m *testMember }
+
+func (p memPeers) find(ctx context.Context, addr string) (*Node, error) {
+	if p.m.c.separated(p.m.addr, addr) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	p.m.c.mu.Lock()
+	to := p.m.c.byAddr[addr]
+	p.m.c.mu.Unlock()
+	if to == nil {
+		return nil, fmt.Errorf("nobody at %s", addr)
+	}
+	if n := to.running(); n != nil {
+		return n, nil
+	}
+	return nil, fmt.Errorf("%s does not run", to.id)
+}
+
+func (p memPeers) Hello(ctx context.Context, addr string, me Hello) (Hello, error) {
+	n, err := p.find(ctx, addr)
+	if err != nil {
+		return Hello{}, err
+	}
+	return n.HandleHello(me), nil
+}
+
+func (p memPeers) Heartbeat(ctx context.Context, addr string) (Heartbeat, error) {
+	n, err := p.find(ctx, addr)
+	if err != nil {
+		return Heartbeat{}, err
+	}
+	return n.HandleHeartbeat(), nil
+}
+
+func (p memPeers) ReadIndex(ctx context.Context, addr string) (ReadIndex, error) {
+	n, err := p.find(ctx, addr)
+	if err != nil {
+		return ReadIndex{}, err
+	}
+	return n.ReadIndex(ctx)
+}
+
+func (p memPeers) Join(ctx context.Context, addr string, j Join) (JoinReply, error) {
+	n, err := p.find(ctx, addr)
+	if err != nil {
+		return JoinReply{}, err
+	}
+	return n.HandleJoin(ctx, j)
+}
+
+// eventually waits for a condition, which says what is missing.
+func eventually(t testing.TB, within time.Duration, missing func() string) {
+	t.Helper()
+	if err := until(t.Context(), within, missing); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until is eventually for goroutines, which must not end the test.
+func until(ctx context.Context, within time.Duration, missing func() string) error {
+	deadline := time.After(within)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		what := missing()
+		if what == "" {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the test ended: %s", what)
+		case <-deadline:
+			return fmt.Errorf("after %v: %s", within, what)
+		}
+	}
+}
+
+// startAll starts every member that does not run and waits until all are ready.
+func (c *testCluster) startAll() {
+	c.t.Helper()
+	for _, m := range c.members {
+		if m.running() == nil {
+			m.start()
+		}
+	}
+	c.ready()
+}
+
+func (c *testCluster) ready() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for _, m := range c.members {
+		if n := m.running(); n != nil {
+			if err := n.WaitReady(ctx); err != nil {
+				c.t.Fatalf("member %s: %v", m.id, err)
+			}
+		}
+	}
+}
+
+// leader waits for a member that leads and can prove it.
+func (c *testCluster) leader() *testMember {
+	c.t.Helper()
+	var found *testMember
+	eventually(c.t, 10*time.Second, func() string {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		for _, m := range c.members {
+			if n := m.running(); n != nil && n.IsLeader() {
+				if _, err := n.ReadIndex(ctx); err == nil {
+					found = m
+					return ""
+				}
+			}
+		}
+		return "no member leads"
+	})
+	return found
+}
+
+func (c *testCluster) followers() []*testMember {
+	c.t.Helper()
+	leader := c.leader()
+	return slices.DeleteFunc(slices.Clone(c.members), func(m *testMember) bool { return m == leader || m.running() == nil })
+}
+
+const testStart = 1_700_000_000
+
+// testBatch holds n values of one node.
+func testBatch(t testing.TB, producer byte, seq uint64, node string, n int) storage.Batch {
+	t.Helper()
+	s := sketch.New(7)
+	for i := range n {
+		s.AddInt(int64(seq)*1000 + int64(i))
+	}
+	b, err := s.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return storage.Batch{
+		Producer: storage.ProducerID{producer, 1}, Seq: seq, SeenMs: 1 << 50, Hash: uint64(producer)<<32 | seq,
+		Deltas: []storage.Delta{{Metric: "m", Node: node, Start: testStart, Sketch: b, Count: uint64(n)}},
+	}
+}
+
+// ingest sends a batch to whoever leads until it is settled, as a client does.
+func (c *testCluster) ingest(b storage.Batch) storage.Outcome {
+	c.t.Helper()
+	out, err := c.send(b)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+func (c *testCluster) send(b storage.Batch) (out storage.Outcome, err error) {
+	err = until(c.t.Context(), 15*time.Second, func() string {
+		missing := "no member runs"
+		for _, m := range c.members {
+			n := m.running()
+			if n == nil {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			outs, err := n.Ingest(ctx, []storage.Batch{b})
+			cancel()
+			if err == nil {
+				out = outs[0]
+				return ""
+			}
+			missing = fmt.Sprintf("%s: %v", m.id, err)
+		}
+		return missing
+	})
+	if err == nil && out.Status != storage.Applied && out.Status != storage.Duplicate {
+		err = fmt.Errorf("batch %d of %x was answered %v", b.Seq, b.Producer[0], out.Status)
+	}
+	return out, err
+}
+
+// load is producers that send numbered batches all the time, each batch until
+// it is settled, and count what was acknowledged.
+type load struct {
+	c    *testCluster
+	stop chan struct{}
+	wg   sync.WaitGroup
+	seqs [8]uint64 // of producers, one goroutine each
+
+	mu    sync.Mutex // guards acked
+	acked map[string]uint64
+}
+
+func (l *load) start(producers int) {
+	l.stop = make(chan struct{})
+	for p := range producers {
+		l.wg.Go(func() { l.produce(p) })
+	}
+}
+
+func (l *load) produce(p int) {
+	node := string(rune('p' + p))
+	for {
+		select {
+		case <-l.stop:
+			return
+		default:
+		}
+		l.seqs[p]++
+		if _, err := l.c.send(testBatch(l.c.t, byte(p+1), l.seqs[p], node, 2)); err != nil {
+			l.c.t.Error(err)
+			return
+		}
+		l.mu.Lock()
+		if l.acked == nil {
+			l.acked = make(map[string]uint64)
+		}
+		l.acked[node] += 2
+		l.mu.Unlock()
+	}
+}
+
+func (l *load) end() { close(l.stop); l.wg.Wait() }
+
+func (l *load) total() (sum uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.acked {
+		sum += n
+	}
+	return sum
+}
+
+// more waits until n more values are acknowledged.
+func (l *load) more(n uint64) {
+	l.c.t.Helper()
+	goal := l.total() + n
+	eventually(l.c.t, 20*time.Second, func() string {
+		if total := l.total(); total < goal {
+			return fmt.Sprintf("%d values are acknowledged, want %d", total, goal)
+		}
+		return ""
+	})
+}
+
+// content is the number of values per node, from the rows themselves.
+func content(t testing.TB, db *storage.DB) map[string]uint64 {
+	t.Helper()
+	counts := make(map[string]uint64)
+	_, err := db.Walk(context.Background(), func(r storage.Row) error {
+		h, err := sketch.Check(r.Sketch)
+		if err == nil {
+			counts[r.Node] += h.Count
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return counts
+}
+
+// equal waits until every running member holds the wanted values per node, and
+// all the same hash of everything.
+func (c *testCluster) equal(want map[string]uint64) {
+	c.t.Helper()
+	eventually(c.t, 20*time.Second, func() string { return c.differs(want) })
+}
+
+// differs says in what the content of a running member is not what it should be.
+func (c *testCluster) differs(want map[string]uint64) string {
+	c.t.Helper()
+	full := maps.Clone(want)
+	var total uint64
+	for _, n := range want {
+		total += n
+	}
+	if total > 0 {
+		full[window.AllNodes] = total
+	}
+	var hash [32]byte
+	first := ""
+	for _, m := range c.members {
+		n := m.running()
+		if n == nil {
+			continue
+		}
+		if got := content(c.t, n.Store()); !maps.Equal(got, full) {
+			return fmt.Sprintf("member %s holds %v, want %v", m.id, got, full)
+		}
+		h, _, err := n.Store().Hash(context.Background())
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if first == "" {
+			hash, first = h, m.id
+		} else if h != hash {
+			return fmt.Sprintf("members %s and %s hold the same counts and different content", first, m.id)
+		}
+	}
+	return ""
+}
