@@ -19,7 +19,7 @@ type Recorder struct {
 	// pages holds the page of octave o at 2o-first, for negative values behind
 	// it. It is empty as long as there are few bins.
 	pages []*page
-	first int32
+	first int
 
 	// Of the values counted in pages.
 	counted                   uint64
@@ -40,8 +40,8 @@ const sparseBins = 64
 func (r *Recorder) AddInt(v int64) {
 	sign := v >> 63
 	u := uint64((v ^ sign) - sign)
-	i := indexOf(u)
-	at := uint(i>>maxScale<<1 - int32(sign) - r.first)
+	i := index(u)
+	at := uint(i>>maxScale<<1 - int(sign) - r.first)
 	if u == 0 || at >= uint(len(r.pages)) || r.pages[at] == nil {
 		r.addSlow(v, 1)
 		return
@@ -81,8 +81,8 @@ func (r *Recorder) addPaged(vs []int64) int {
 	for _, v := range vs {
 		sign := v >> 63
 		u := uint64((v ^ sign) - sign)
-		i := indexOf(u)
-		at := uint(i>>maxScale<<1 - int32(sign) - first)
+		i := index(u)
+		at := uint(i>>maxScale<<1 - int(sign) - first)
 		if u == 0 || at >= uint(len(pages)) || pages[at] == nil {
 			break
 		}
@@ -231,7 +231,7 @@ func (r *Recorder) spread() {
 
 // page returns the page of a bin, a new one if need be.
 func (r *Recorder) page(i int32, negative bool) *page {
-	key := i >> maxScale << 1
+	key := int(i) >> maxScale << 1
 	if len(r.pages) == 0 {
 		r.first = key
 	}
@@ -239,7 +239,7 @@ func (r *Recorder) page(i int32, negative bool) *page {
 		r.pages = slices.Concat(make([]*page, r.first-key), r.pages)
 		r.first = key
 	}
-	if end := int(key-r.first) + 2; end > len(r.pages) {
+	if end := key - r.first + 2; end > len(r.pages) {
 		r.pages = slices.Concat(r.pages, make([]*page, end-len(r.pages)))
 	}
 	at := key - r.first
@@ -261,7 +261,7 @@ func (r *Recorder) appendBins(bins []bin, sign int) []bin {
 	bins = slices.Grow(bins, n)
 	for k := sign; k < len(r.pages); k += 2 {
 		if p := r.pages[k]; p != nil {
-			bins = p.appendTo(bins, (r.first+int32(k))>>1<<maxScale)
+			bins = p.appendTo(bins, int32(r.first+k)>>1<<maxScale)
 		}
 	}
 	return bins

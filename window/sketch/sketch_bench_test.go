@@ -137,6 +137,19 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
+// BenchmarkAnswer makes the sketch of what an accumulator merged and asks for its
+// median: what a query costs after its merges.
+func BenchmarkAnswer(b *testing.B) {
+	a := NewAccumulator(DefaultPrecision)
+	for _, n := range encoded(DefaultPrecision, 64, 1000) {
+		mergeBinary(b, a, n)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		a.Sketch().Median()
+	}
+}
+
 func BenchmarkMedian(b *testing.B) {
 	s := sketchOf(DefaultPrecision, lognormal(1, 1000))
 	b.ReportAllocs()
