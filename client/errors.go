@@ -71,8 +71,8 @@ func (e *RefusedError) Error() string {
 	} else if e.Sketches > 0 {
 		fmt.Fprintf(&b, " %d sketches", e.Sketches)
 	}
-	if e.Field != "" {
-		b.WriteString(": " + e.Field)
+	if e.Field != "" && !strings.HasPrefix(e.Message, e.Field+":") {
+		b.WriteString(": " + e.Field) // the cluster's messages name it already
 	}
 	if e.Message != "" {
 		b.WriteString(": " + e.Message)

@@ -131,6 +131,9 @@ func (d *demo) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := waitVoters(wait, d.servers); err != nil {
+		return err
+	}
 	if d.client, err = client.New(d.addrs, client.Options{}); err != nil {
 		return err
 	}
@@ -231,6 +234,8 @@ func (d *demo) compare(ctx context.Context) error {
 
 // buckets returns how many pairs of node and bucket there are.
 func (d *demo) buckets(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	defer cancel()
 	nodes, err := d.client.Nodes(ctx, demoMetric, window.Leader)
 	if err != nil {
 		return 0, err
@@ -290,8 +295,6 @@ func (d *demo) revive(ctx context.Context, i int) error {
 // verdict asks every member for the count, which it must answer from its own
 // state as of now, and says whether all of it was right.
 func (d *demo) verdict(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, demoPatience)
-	defer cancel()
 	var wrong []error
 	for i, addr := range d.addrs {
 		n, err := countAt(ctx, addr)
@@ -320,6 +323,8 @@ func (d *demo) verdict(ctx context.Context) error {
 
 // countAt returns how many values one member has counted.
 func countAt(ctx context.Context, addr string) (n uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	defer cancel()
 	c, err := client.New([]string{addr}, client.Options{})
 	if err != nil {
 		return 0, err

@@ -30,6 +30,14 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// badInput are the reasons for which a cluster refuses what nobody could mean.
+// A command line finds most of it itself, but not what depends on the cluster.
+var badInput = map[string]bool{
+	window.ReasonEmpty: true, window.ReasonTooLong: true, window.ReasonTooMany: true, window.ReasonBadMetric: true,
+	window.ReasonBadNode: true, window.ReasonBadGlob: true, window.ReasonBadTime: true, window.ReasonRange: true,
+	window.ReasonUnknown: true, window.ReasonNotAligned: true, window.ReasonNotFinite: true,
+}
+
 // exitCode sorts an error into the kinds that scripts tell apart.
 func exitCode(err error) int {
 	var (
@@ -49,6 +57,8 @@ func exitCode(err error) int {
 		return exitNoData
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return exitUnavailable
+	case errors.As(err, &refused) && badInput[refused.Reason]:
+		return exitUsage
 	case errors.As(err, &refused):
 		return exitRefused
 	}

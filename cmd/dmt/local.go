@@ -53,7 +53,7 @@ directory.`,
 	f.StringVar(&a.addr, "addr", server.DefaultListen, "`host:port` of the first member")
 	f.StringVar(&a.retention, "retention", "forever", "what is kept how long: standard, forever or a `file`; used when the cluster is formed")
 	f.IntVar(&a.precision, "precision", 7, "of stored sketches, 5 to 8; used when the cluster is formed")
-	a.logs.flags(cmd, "warn")
+	a.logs.flags(cmd, "error")
 	must(cmd.MarkFlagDirname("dir"))
 	return cmd
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/distributed-median-tracker/dmt/client"
 )
 
 // patience is how long a test waits for what must come. It is much more than
@@ -147,10 +149,37 @@ func scriptReady(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return json.Unmarshal(b, &p)
 	}))
+	// It prints so, but what a process in the background prints is not to be
+	// had before it ends.
+	ts.Check(await("votes for all members", func() error { return allVote(p.Addresses) }))
 	for _, addr := range p.Addresses {
 		ts.Check(awaitReady(addr))
 	}
 	ts.Setenv("DMT_ADDR", p.Addresses[0])
+}
+
+func allVote(addrs []string) error {
+	c, err := client.New(addrs, client.Options{})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	defer c.Close(ctx)
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	voters := 0
+	for _, m := range st.Members {
+		if m.Voter && m.Reachable {
+			voters++
+		}
+	}
+	if voters != len(addrs) {
+		return fmt.Errorf("%d of %d", voters, len(addrs))
+	}
+	return nil
 }
 
 // scriptUp implements "up ADDR...": waits until the members there are ready.

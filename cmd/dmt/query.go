@@ -13,6 +13,7 @@ import (
 	"github.com/distributed-median-tracker/dmt/internal/api"
 	dmtv1 "github.com/distributed-median-tracker/dmt/internal/api/dmt/v1"
 	"github.com/distributed-median-tracker/dmt/window"
+	"github.com/distributed-median-tracker/dmt/window/sketch"
 )
 
 // queryArgs is the command line of query. The question is spelled as on the
@@ -124,11 +125,30 @@ func answerTable(o *output, answer window.Answer) table {
 	for _, r := range answer.Results {
 		for _, e := range r.Estimates {
 			t.add(o.time(r.Span.From), o.time(r.Span.To), r.Node, strconv.Itoa(r.Nodes), strconv.FormatUint(r.Count, 10),
-				r.Min.String(), r.Max.String(), strconv.FormatFloat(e.Q, 'g', -1, 64),
-				e.Value.String(), e.Lower.String(), e.Upper.String(), bound(o, e))
+				o.number(r.Min, 0), o.number(r.Max, 0), strconv.FormatFloat(e.Q, 'g', -1, 64),
+				o.number(e.Value, 0), o.number(e.Lower, -1), o.number(e.Upper, 1), bound(o, e))
 		}
 	}
 	return t
+}
+
+// number writes a number: in full for programs, for people with no more digits
+// than they read. What is left off never makes an interval too narrow: towards
+// says that the text may lie only below (-1) or only above (1) the number.
+func (o *output) number(n sketch.Number, towards int) string {
+	if _, whole := n.Int64(); whole || o.format != "table" {
+		return n.String()
+	}
+	v := n.Float64()
+	// A millionth is more than rounding to seven digits can take away.
+	for _, nudged := range []float64{v, v + float64(towards)*math.Abs(v)*1e-6} {
+		text := strconv.FormatFloat(nudged, 'g', 7, 64)
+		short, err := strconv.ParseFloat(text, 64)
+		if err == nil && (towards == 0 || towards < 0 && short <= v || towards > 0 && short >= v) {
+			return text
+		}
+	}
+	return n.String()
 }
 
 // bound writes the certified relative error: a number for programs, words and

@@ -162,7 +162,8 @@ func serveUntil(ctx context.Context, s streams, log *slog.Logger, servers ...*se
 	return errors.Join(err, shutdown(servers))
 }
 
-// announce waits until writes are accepted and prints where.
+// announce waits until writes are accepted, on as many disks as there are
+// servers, and prints where.
 func announce(ctx context.Context, s streams, servers []*server.Server) error {
 	addrs := make([]string, len(servers))
 	for i, srv := range servers {
@@ -171,8 +172,38 @@ func announce(ctx context.Context, s streams, servers []*server.Server) error {
 		}
 		addrs[i] = srv.Addr()
 	}
+	if err := waitVoters(ctx, servers); err != nil {
+		return err
+	}
 	_, err := fmt.Fprintf(s.Out, "ready\n%s\n", strings.Join(addrs, ","))
 	return err
+}
+
+// waitVoters returns when every server counts as many voters as there are
+// servers: the members of a new cluster get their votes one by one.
+func waitVoters(ctx context.Context, servers []*server.Server) error {
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	for _, srv := range servers {
+		for countVoters(srv) < len(servers) {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-ticks.C:
+			}
+		}
+	}
+	return nil
+}
+
+func countVoters(srv *server.Server) int {
+	n := 0
+	for _, m := range srv.Node().Members() {
+		if m.Voter {
+			n++
+		}
+	}
+	return n
 }
 
 // shutdown stops followers first: the last of them to go would otherwise wait

@@ -78,7 +78,11 @@ func statusTable(o *output, st *client.Status) table {
 	}
 	t.add("members", fmt.Sprintf("%d, %d of them voters, %d reachable", len(st.Members), voters, up))
 	t.add("applied", fmt.Sprintf("%d of %d committed log entries", st.AppliedIndex, st.CommitIndex))
-	t.add("clock", o.time(st.Clock.Unix()))
+	clock := "none"
+	if st.Clock.Unix() > 0 {
+		clock = o.time(st.Clock.Unix())
+	}
+	t.add("clock", clock)
 	t.add("precision", fmt.Sprint(st.Precision))
 	t.add("data", fmt.Sprintf("%s on disk, %s in memory", size(st.DataBytes), size(st.HeadBytes)))
 	for _, tier := range st.Tiers {
