@@ -648,3 +648,48 @@ func TestStats_CountsBytesOnTheWire(t *testing.T) {
 		closeNow(t, c)
 	})
 }
+
+func TestClient_ABatchInDoubtIsNeverRenamed(t *testing.T) {
+	for _, reason := range []string{api.ReasonTooOldToDeduplicate, api.ReasonWindow} {
+		synctest.Test(t, func(t *testing.T) {
+			c, f, w := newTest(t, Options{})
+			rec := c.Recorder("n1", RecorderOptions{})
+			tries := 0
+			w.make(func(_, procedure string) trouble {
+				if procedure != "Ingest" {
+					return none
+				}
+				if tries++; tries == 1 {
+					return mute
+				}
+				return none
+			})
+			rec.AddInt("m", 1)
+			// Once it is counted, the cluster forgets whom it counted it for.
+			go func() {
+				synctest.Wait()
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				clear(f.batches)
+				clear(f.low)
+				f.admit = func(b *dmtv1.Batch) error {
+					if tries == 2 {
+						return api.Error(connect.CodeFailedPrecondition, api.ErrorDetail{Reason: reason}, "who are you?")
+					}
+					return nil
+				}
+			}()
+			if err := rec.Flush(t.Context()); !refusedFor(err, reason) || !strings.Contains(err.Error(), "may have been counted") {
+				t.Errorf("Flush = %v, want a refusal that says the values may have been counted", err)
+			}
+			rec.AddInt("m", 1)
+			if err := rec.Flush(t.Context()); err != nil {
+				t.Errorf("Flush in the new life = %v", err)
+			}
+			if n := f.sum("m"); n != 2 {
+				t.Errorf("%d values arrived, want 2: neither lost nor doubled", n)
+			}
+			closeNow(t, c)
+		})
+	}
+}

@@ -22,9 +22,11 @@ const (
 	// on many cores and cost 128 bytes each.
 	trackerShards = 64
 
-	// forgetAfter is how long a node may say nothing before its place in
-	// memory is given up. Its counted values are not touched by that.
-	forgetAfter = 10 * 60
+	// forgetAfter is how many seconds a node may say nothing before its place
+	// in memory is given up: the next value makes a new one. Longer saves
+	// nodes that speak seldom that work; shorter saves memory where nodes come
+	// and go.
+	forgetAfter = 60
 
 	// closeWithin bounds MedianTracker.Close, which takes no context.
 	closeWithin = 30 * time.Second
