@@ -114,7 +114,8 @@ type Options struct {
 	// process and must not wait for the node. Nil panics.
 	OnFatal func(error)
 
-	anyPrecision bool // Precision was 0
+	anyPrecision bool              // Precision was 0
+	opened       func(*storage.DB) // tests plant faults here, before anything is applied
 }
 
 // check fills in defaults. Every error names the option.

@@ -128,6 +128,9 @@ func (n *Node) open() error {
 	if n.db, err = storage.Open(filepath.Join(n.dir, "state.db"), so); err != nil {
 		return fmt.Errorf("raftfsm: %w", err)
 	}
+	if n.o.opened != nil {
+		n.o.opened(n.db)
+	}
 	if n.ident, err = loadIdentity(n.o.Dir, n.o.ID); err != nil {
 		return err
 	}
@@ -261,9 +264,7 @@ func (n *Node) stop(kill bool) error {
 	err := closeTransport(n.trans) // or Raft waits for calls to members that are gone
 	err = errors.Join(err, future.Error())
 	if kill {
-		if k, ok := any(n.db).(interface{ Kill() error }); ok {
-			err = errors.Join(err, k.Kill())
-		}
+		err = errors.Join(err, n.db.Kill())
 	}
 	return errors.Join(err, n.closeFiles())
 }
