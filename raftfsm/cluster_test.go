@@ -53,7 +53,16 @@ type testMember struct {
 
 // newCluster prepares n members, "a", "b" …, and starts none.
 func newCluster(t testing.TB, n int, tune func(*Options)) *testCluster {
-	c := &testCluster{t: t, tune: tune, byAddr: make(map[string]*testMember), cut: make(map[string]bool)}
+	return makeCluster(t, n, false, tune)
+}
+
+// newInmemCluster is one without a socket, which also runs in a synctest bubble.
+func newInmemCluster(t testing.TB, n int, tune func(*Options)) *testCluster {
+	return makeCluster(t, n, true, tune)
+}
+
+func makeCluster(t testing.TB, n int, inmem bool, tune func(*Options)) *testCluster {
+	c := &testCluster{t: t, inmem: inmem, tune: tune, byAddr: make(map[string]*testMember), cut: make(map[string]bool)}
 	for i := range n {
 		c.add(string(rune('a' + i)))
 	}
@@ -70,8 +79,12 @@ func newCluster(t testing.TB, n int, tune func(*Options)) *testCluster {
 
 func (c *testCluster) add(id string) *testMember {
 	m := &testMember{c: c, id: id, dir: c.t.TempDir()}
-	m.listen("127.0.0.1:0")
-	m.addr = m.listener.Addr().String()
+	if c.inmem {
+		m.addr = id + ":1"
+	} else {
+		m.listen("127.0.0.1:0")
+		m.addr = m.listener.Addr().String()
+	}
 	c.members = append(c.members, m)
 	c.mu.Lock()
 	c.byAddr[m.addr] = m
@@ -134,6 +147,12 @@ func (m *testMember) start(tune ...func(*Options)) *Node {
 	if err != nil {
 		m.c.t.Fatalf("open %s: %v", m.id, err)
 	}
+	m.mu.Lock()
+	m.node = n
+	m.mu.Unlock()
+	if m.c.inmem {
+		return n
+	}
 	if m.listener == nil {
 		m.listen(m.addr)
 	}
@@ -141,7 +160,7 @@ func (m *testMember) start(tune ...func(*Options)) *Node {
 	mux.Handle("GET /raft", n.UpgradeHandler())
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
 	m.mu.Lock()
-	m.node, m.http = n, server
+	m.http = server
 	m.mu.Unlock()
 	go server.Serve(m.listener) // ends in stop
 	return n
@@ -162,7 +181,9 @@ func (m *testMember) end(f func(*Node)) {
 		return
 	}
 	f(n)
-	server.Close()
+	if server != nil {
+		server.Close()
+	}
 	m.listener = nil
 }
 

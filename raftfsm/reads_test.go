@@ -97,8 +97,7 @@ func TestRead_SeesEveryAcknowledgedWrite(t *testing.T) {
 // A leader that is cut off must not answer: the others may have gone on.
 func TestRead_CutOffLeaderDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, nil)
-	c.inmem = true
+	c := newInmemCluster(t, 3, nil)
 	c.startAll()
 	c.ingest(testBatch(t, 1, 1, "n", 1))
 	old := c.leader()
@@ -139,8 +138,7 @@ func TestRead_CutOffLeaderDoesNotAnswer(t *testing.T) {
 
 func TestRead_LeaderLevelAndStaleness(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, nil)
-	c.inmem = true
+	c := newInmemCluster(t, 3, nil)
 	c.startAll()
 	c.ingest(testBatch(t, 1, 1, "n", 1))
 	for _, m := range c.members {

@@ -135,8 +135,7 @@ func TestSnapshot_InstallOnMemberThatWasAway(t *testing.T) {
 // snapshot once, and goes on.
 func TestSnapshot_InstallOverUncommittedEntries(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, oneTrailing)
-	c.inmem = true
+	c := newInmemCluster(t, 3, oneTrailing)
 	c.startAll()
 	c.ingest(testBatch(t, 1, 1, "n", 1))
 	old := c.leader()
