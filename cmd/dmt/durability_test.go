@@ -27,7 +27,7 @@ const (
 
 	// durabilityAcks is how many flushes must be acknowledged before a round's
 	// members are killed, several snapshots' worth of log entries.
-	durabilityAcks = 40
+	durabilityAcks = 150
 )
 
 // TestServe_KilledUnderLoadCountsEverythingOnce kills real processes with
@@ -78,7 +78,14 @@ func TestServe_KilledUnderLoadCountsEverythingOnce(t *testing.T) {
 			t.Errorf("file of member %s: %v", m.id, err)
 		}
 	}
-	t.Logf("%d rounds, %d values in %d buckets", rounds, books.values, len(books.sketches))
+	installed := 0
+	for _, m := range members {
+		installed += m.installed
+	}
+	if installed == 0 {
+		t.Error("no member began from another one's snapshot: the test no longer shows that it may")
+	}
+	t.Logf("%d rounds, %d values in %d buckets, %d snapshots installed", rounds, books.values, len(books.sketches), installed)
 }
 
 // process is one "dmt serve" in a process of its own.
@@ -87,6 +94,7 @@ type process struct {
 	args          []string
 	cmd           *exec.Cmd // nil while it does not run
 	stderr        *lineBuffer
+	installed     int // snapshots of other members, in the lives before
 }
 
 func newProcesses(t *testing.T, n int) []*process {
@@ -101,7 +109,7 @@ func newProcesses(t *testing.T, n int) []*process {
 		p.args = []string{
 			"serve", "--id", p.id, "--dir", p.dir, "--addr", addr,
 			"--join", strings.Join(addrs, ","), "--bootstrap-expect", fmt.Sprint(n), "--retention", "forever",
-			"--snapshot-entries", "8", "--trailing-logs", "2", "--snapshot-interval", "200ms",
+			"--snapshot-entries", "8", "--trailing-logs", "2", "--snapshot-interval", "50ms",
 		}
 		list = append(list, p)
 	}
@@ -142,7 +150,7 @@ func (p *process) kill(t *testing.T) {
 	if err := p.cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Fatalf("member %s ended by itself: %v", p.id, err)
 	}
-	p.cmd = nil
+	p.ended()
 }
 
 // stop asks the process to end and waits until it has.
@@ -154,7 +162,13 @@ func (p *process) stop(t *testing.T) {
 	if err := p.cmd.Wait(); err != nil {
 		t.Fatalf("member %s: %v", p.id, err)
 	}
+	p.ended()
+}
+
+// ended closes the books of one life.
+func (p *process) ended() {
 	p.cmd = nil
+	p.installed += strings.Count(p.stderr.String(), `msg="state replaced"`)
 }
 
 // cellKey is where a value belongs.
