@@ -62,13 +62,13 @@ func attempt[R any](ctx context.Context, c *Client, p policy, f func(context.Con
 		}
 
 		j := judge(err)
-		if j.reason == api.ReasonClusterID {
-			// Perhaps one address is of another cluster; not all of them.
-			if strange++; strange < len(c.members.list) {
-				j.fate = untried
-			}
+		// One member may be of another cluster, of another version, or hold a
+		// damaged record. When all say so, it is the answer.
+		ownFault := j.reason == api.ReasonClusterID || p.asked && ofOneMember(err)
+		if ownFault {
+			strange++
 		}
-		if j.fate == refused && !p.stubborn {
+		if (ownFault && strange >= len(c.members.list) || !ownFault && j.fate == refused) && !p.stubborn {
 			return zero, err
 		}
 		c.doubt(p, j)
@@ -76,7 +76,7 @@ func attempt[R any](ctx context.Context, c *Client, p policy, f func(context.Con
 		if connect.CodeOf(err) == connect.CodeDeadlineExceeded {
 			slow++
 		}
-		if j.leader != "" && c.members.follow(j.leader) {
+		if j.leader != "" && c.members.follow(m, j.leader) {
 			if redirects++; redirects <= 2 {
 				continue // at once: nobody is overloaded or away
 			}
@@ -86,6 +86,16 @@ func attempt[R any](ctx context.Context, c *Client, p policy, f func(context.Con
 		}
 		c.pause(ctx, p, try, j.wait)
 	}
+}
+
+// ofOneMember says that another member may well answer better.
+func ofOneMember(err error) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeUnimplemented, connect.CodeInternal, connect.CodeDataLoss,
+		connect.CodeUnauthenticated, connect.CodePermissionDenied:
+		return true
+	}
+	return false
 }
 
 func (c *Client) doubt(p policy, j judgement) {

@@ -520,3 +520,35 @@ func TestClient_IgnoresALeaderThatIsNoAddress(t *testing.T) {
 		}
 	})
 }
+
+// broken answers every question with an error of its own.
+type broken struct {
+	*fake
+	code connect.Code
+}
+
+func (b broken) Query(context.Context, *connect.Request[dmtv1.QueryRequest]) (*connect.Response[dmtv1.QueryResponse], error) {
+	return nil, connect.NewError(b.code, errors.New("broken"))
+}
+
+func TestQuery_AsksOthersAboutOneMembersFault(t *testing.T) {
+	for _, code := range []connect.Code{connect.CodeDataLoss, connect.CodeInternal, connect.CodeUnimplemented} {
+		synctest.Test(t, func(t *testing.T) {
+			c, f, w := newTest(t, Options{})
+			defer closeNow(t, c)
+			c.Recorder("n1", RecorderOptions{}).AddInt("m", 1)
+			if err := c.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.serve("a:1", broken{f, code})
+			w.serve("b:1", broken{f, code})
+			if _, err := c.Query(t.Context(), window.Query{Metric: "m"}); err != nil {
+				t.Errorf("%v at two members: %v", code, err)
+			}
+			w.serve("c:1", broken{f, code})
+			if _, err := c.Query(t.Context(), window.Query{Metric: "m"}); !refusedFor(err, code.String()) {
+				t.Errorf("%v at all members: %v", code, err)
+			}
+		})
+	}
+}

@@ -115,8 +115,7 @@ type fate int
 
 const (
 	again   fate = iota // another try may go better; this one may have worked
-	untried             // another try may go better; this one surely had no effect
-	refused             // no try of the same will ever go better; no effect
+	refused             // no try of the same will ever go better; it had no effect
 )
 
 // judgement is what to do after a failed try.
@@ -129,28 +128,24 @@ type judgement struct {
 	wait   time.Duration // at least
 }
 
-// judge reads an error of a try. An error that is not typed by the cluster
-// leaves everything open: the answer may have been lost, not the request.
+// judge reads an error of a try. Whatever is no refusal leaves everything open:
+// the answer may have been lost and not the request, also between the member
+// that was asked and the leader.
 func judge(err error) judgement {
 	var j judgement
 	if d, ok := api.FromError(err); ok {
 		j.reason, j.field, j.limit, j.leader = d.GetReason(), d.GetField(), d.GetLimit(), d.GetLeader()
 		j.wait = min(max(0, time.Duration(d.GetRetryAfterMs())*time.Millisecond), backoffMost)
 	}
-	switch code := connect.CodeOf(err); code {
+	switch connect.CodeOf(err) {
 	case connect.CodeInvalidArgument, connect.CodeOutOfRange, connect.CodeFailedPrecondition,
 		connect.CodeAlreadyExists, connect.CodeNotFound:
 		j.fate = refused
 	case connect.CodeResourceExhausted:
 		// Overload passes, a limit stays.
-		j.fate = untried
 		switch j.reason {
 		case api.ReasonTooLarge, api.ReasonTooManyEntries, api.ReasonTotalOverflow, api.ReasonRange, api.ReasonTooLong:
 			j.fate = refused
-		}
-	case connect.CodeUnavailable:
-		if j.reason == api.ReasonNoLeader && j.leader != "" {
-			j.fate = untried
 		}
 	}
 	return j

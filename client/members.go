@@ -110,11 +110,11 @@ func (m *members) failed(who *member) {
 	m.at = (m.at + 1) % len(m.list)
 }
 
-// follow takes a leader's address from a member. An address that cannot be one
-// is ignored, with false.
-func (m *members) follow(address string) bool {
+// follow takes a leader's address from a member. It returns false where that
+// leads nowhere: the address cannot be one, or is that of the member itself.
+func (m *members) follow(from *member, address string) bool {
 	base, err := baseURL(m.scheme + "://" + address)
-	if err != nil {
+	if err != nil || base == from.base {
 		return false
 	}
 	m.mu.Lock()

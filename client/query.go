@@ -162,5 +162,8 @@ func typed(err error) error {
 	case api.ReasonNoData:
 		return ErrNoData
 	}
+	if j.reason == "" {
+		j.reason = connect.CodeOf(err).String()
+	}
 	return &RefusedError{Reason: j.reason, Field: j.field, Limit: j.limit, Message: message}
 }
