@@ -1,6 +1,9 @@
 package sketch
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Accumulator merges many sketches, straight from their bytes, into counters
 // that lie side by side. It allocates nothing once it has seen the range of the
@@ -58,7 +61,7 @@ func (a *Accumulator) MergeBinary(b []byte) error {
 		return err
 	}
 	if in.coarseness != a.head.coarseness {
-		return ErrPrecision
+		return fmt.Errorf("%w: %d, want %d", ErrPrecision, in.Precision(), a.head.Precision())
 	}
 	counts := [2]uint64{negatives, in.count - in.zeros - negatives}
 	var parts [2]part

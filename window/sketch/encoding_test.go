@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -39,6 +40,8 @@ func TestEncoding_Pinned(t *testing.T) {
 	f("floats", floats, "01050502059c7500883ce4377e0101cb9610000018044752c154")
 	f("1 to 40", ints(7, upTo40()...), "0101280227e5050005aaaaaaaaaaaaaaaaaa00e74ed56b")
 	f("dense, by Rice", ints(5, append(lognormal(1, 40), upTo40()...)...), "01035002808d1deac17c00a27202393939393939393939fde7695090ad4a6b0202f7de7befbd37000080001024408a259332193659b43410a3e28466")
+	f("denser, by Rice", ints(6, slices.Repeat(append(lognormal(1, 60), upTo40()...), 9)...),
+		"0102840702808d1dab9c9f0e01fefefbef7d476646044992000000f0ff27e2ff7ff8dfef5add5565dbffff63f4dfffdf003fffffe27cce87638dff732ca38c3c74c8e017050bae80c5b6dd01c1abcab657609801615595bdcab6ad604760b802038257adaeb26d2bd80af6cfd3587678050b1abe830609167c8510287c5b6af82dc8001dd3791353")
 	if got := crc32.ChecksumIEEE(encode(wide)); got != 0xcedf7411 {
 		t.Errorf("below its precision: checksum %#x", got)
 	}

@@ -123,30 +123,29 @@ func (s *Sketch) readPart(b []byte, negative bool, count uint64, tmp *scratch) (
 	if count == 1 && p.span > 0 {
 		r.fail("one value in two bins")
 	}
-	if count <= 2 || p.span == 0 || r.bad != "" {
-		return p, r.b, r.err()
+	if count > 2 && p.span > 0 {
+		p.readPayload(&r, tmp)
 	}
-	switch r.byte() {
-	case formatEliasFano:
-		if count-2 > maxEliasFano {
-			return p, nil, corrupt("too many values for this format")
-		}
-		p.values = sized(&tmp.values, int(count-2))
-		rest, ok := readEliasFano(p.values, r.b, p.low, p.span)
-		if !ok {
-			r.fail("malformed Elias-Fano payload")
-		}
-		return p, rest, r.err()
-	case formatRice:
-		bins, rest, ok := readRice(tmp.bins[:0], r.b, count-2, p.low, p.span)
-		p.bins, tmp.bins = bins, bins
-		if !ok {
-			r.fail("malformed Rice payload")
-		}
-		return p, rest, r.err()
+	return p, r.b, r.err()
+}
+
+// readPayload reads format and payload.
+func (p *part) readPayload(r *reader, tmp *scratch) {
+	count := p.count - 2
+	var ok bool
+	switch format := r.byte(); {
+	case r.bad != "":
+		return
+	case format == formatEliasFano && count <= maxEliasFano:
+		p.values = sized(&tmp.values, int(count))
+		r.b, ok = readEliasFano(p.values, r.b, p.low, p.span)
+	case format == formatRice:
+		p.bins, r.b, ok = readRice(tmp.bins[:0], r.b, count, p.low, p.span)
+		tmp.bins = p.bins
 	}
-	r.fail("unknown format")
-	return p, nil, r.err()
+	if !ok {
+		r.fail("malformed or unknown payload")
+	}
 }
 
 // leastMagnitude returns the number nearest to zero.
