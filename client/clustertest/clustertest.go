@@ -200,7 +200,7 @@ func (c *Cluster) Restart(i int) {
 		Listener: m.link.open(),
 		Raft:     raft,
 		Dial:     m.link.dial,
-		Logger:   slog.New(slog.NewTextHandler(m.log, nil)).With("member", m.id),
+		Logger:   slog.New(slog.NewTextHandler(m.log, nil)),
 	})
 	if err != nil {
 		c.t.Fatalf("clustertest: start %s: %v", m.id, err)

@@ -92,7 +92,7 @@ func (w *writer) run(ctx context.Context, t *testing.T, batches int) {
 				t.Errorf("producer %d gave up at batch %d: %v", w.producer, seq, err)
 				return
 			}
-			if code := connect.CodeOf(err); code != connect.CodeUnavailable && code != connect.CodeDeadlineExceeded && code != connect.CodeUnknown {
+			if connect.IsWireError(err) && connect.CodeOf(err) != connect.CodeUnavailable {
 				t.Errorf("producer %d, batch %d: %v", w.producer, seq, err)
 				return
 			}
@@ -163,6 +163,9 @@ func until(ctx context.Context, t *testing.T, what string, ok func() bool) {
 		case <-tick.C:
 		case <-ctx.Done():
 			t.Fatalf("waited in vain for %s", what)
+		}
+		if t.Failed() {
+			t.FailNow()
 		}
 	}
 }

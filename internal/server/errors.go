@@ -42,6 +42,7 @@ func tryAgain(err error) bool {
 func (s *Server) connectError(err error) error {
 	var (
 		wire    *connect.Error
+		remote  *remoteError
 		input   *window.InputError
 		moved   raftfsm.NotLeaderError
 		damaged *storage.DamagedError
@@ -57,13 +58,20 @@ func (s *Server) connectError(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &remote) && remote.again:
+		// The leader was asked and is gone, silent, or on its way out.
+		reason := api.ReasonNoLeader
+		if d, ok := api.FromError(remote.err); ok && d.GetReason() != "" {
+			reason = d.GetReason()
+		}
+		return fail(connect.CodeUnavailable, reason, retryAfterMs)
 	case errors.As(err, &wire):
 		return wire
 	case errors.As(err, &input):
 		return api.InputError(input)
 	case errors.Is(err, window.ErrUnknownMetric):
 		return api.Error(connect.CodeNotFound, detailOf(api.ReasonUnknownMetric, "metric", ""), "%v", err)
-	case errors.As(err, &moved), errors.Is(err, errNotHere), errors.Is(err, raftfsm.ErrNoLeader):
+	case errors.As(err, &moved), errors.Is(err, errNotHere), errors.Is(err, raftfsm.ErrNoLeader), errors.Is(err, storage.ErrNotInitialised):
 		return fail(connect.CodeUnavailable, api.ReasonNoLeader, retryAfterMs)
 	case errors.Is(err, raftfsm.ErrIndeterminate):
 		return fail(connect.CodeUnavailable, api.ReasonTimeout, retryAfterMs)

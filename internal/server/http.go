@@ -52,13 +52,13 @@ func newHTTPServer(s *Server) *http.Server {
 	mux.Handle(dmtv1connect.NewTrackerHandler(s, options...))
 	mux.Handle(dmtv1connect.NewPeerHandler(peerService{s}, options...))
 	mux.Handle(grpchealth.NewHandler(s))
-	mux.HandleFunc("GET /healthz", s.healthz)
-	mux.HandleFunc("GET /readyz", s.readyz)
 
-	// Raft passes the admission of requests by: a member that is full of
-	// requests must go on hearing its leader.
+	// Raft and health pass the admission of requests by: a member that is full
+	// of requests must go on hearing its leader, and is not ill.
 	root := http.NewServeMux()
 	root.Handle("/raft", s.node.UpgradeHandler())
+	root.HandleFunc("GET /healthz", s.healthz)
+	root.HandleFunc("GET /readyz", s.readyz)
 	root.Handle("/", &admission{next: mux, errors: connect.NewErrorWriter(options...)})
 
 	protocols := new(http.Protocols)

@@ -22,18 +22,24 @@ func TestJSON_AddValuesThenQuery(t *testing.T) {
 		}
 	}
 	f("AddValues", `{"metric":"latency_us","node":"web-1","values":[12,15,900],"at":"2020-01-02T03:04:05Z"}`, `{"count":"3","duplicate":false}`)
-	f("AddValues", `{"metric":"latency_us","node":"web-2","values":["9223372036854775807"],"floats":[0.25],"at":"2020-01-02T03:05Z","request_id":"r1"}`, `{"count":"2","duplicate":false}`)
-	f("AddValues", `{"metric":"latency_us","node":"web-2","values":["9223372036854775807"],"floats":[0.25],"at":"2020-01-02T03:05Z","request_id":"r1"}`, `{"count":"2","duplicate":true}`)
+	f("AddValues", `{"metric":"latency_us","node":"web-2","values":["9223372036854775807",16],"at":"2020-01-02T03:05Z","request_id":"r1"}`, `{"count":"2","duplicate":false}`)
+	f("AddValues", `{"metric":"latency_us","node":"web-2","values":[9223372036854775807,16],"at":"2020-01-02T03:05Z","request_id":"r1"}`, `{"count":"2","duplicate":true}`)
+	f("AddValues", `{"metric":"ratio","node":"web-1","values":[-1],"floats":[0.25,-0.0],"at":"1577934245"}`, `{"count":"3","duplicate":false}`)
 	f("Query", `{"metric":"latency_us","from":"2020-01-02T03:00:00Z","to":"2020-01-02T04:00:00Z"}`,
 		`{"metric":"latency_us","from":"2020-01-02T03:00:00Z","to":"2020-01-02T04:00:00Z","asked_from":"2020-01-02T03:00:00Z","asked_to":"2020-01-02T04:00:00Z",`+
 			`"read":"linearizable","applied_index":"N","buckets_merged":2,"results":[{"node":"*","from":"2020-01-02T03:00:00Z","to":"2020-01-02T04:00:00Z",`+
-			`"count":"5","min":0.25,"max":"9223372036854775807","nodes":2,"estimates":[{"q":0.5,"value":15,"lower":15,"upper":15,"max_relative_error":0,"exact":true}]}]}`)
+			`"count":"5","min":12,"max":"9223372036854775807","nodes":2,"estimates":[{"q":0.5,"value":16,"lower":16,"upper":16,"max_relative_error":0,"exact":true}]}]}`)
 	f("Query", `{"metric":"latency_us","from":"2020-01-02T03:00Z","to":"2020-01-02T04:00Z","by":"node","nodes":["web-1"],"quantiles":[0,1],"step":"1h","read":"leader"}`,
 		`{"metric":"latency_us","from":"2020-01-02T03:00:00Z","to":"2020-01-02T04:00:00Z","asked_from":"2020-01-02T03:00:00Z","asked_to":"2020-01-02T04:00:00Z",`+
 			`"read":"leader","applied_index":"N","buckets_merged":1,"results":[{"node":"web-1","from":"2020-01-02T03:00:00Z","to":"2020-01-02T04:00:00Z",`+
 			`"count":"3","min":12,"max":900,"nodes":1,"estimates":[{"q":0,"value":12,"lower":12,"upper":12,"max_relative_error":0,"exact":true},`+
 			`{"q":1,"value":900,"lower":900,"upper":900,"max_relative_error":0,"exact":true}]}]}`)
-	f("Metrics", `{}`, `{"metrics":[{"metric":"latency_us","count":"5","nodes":2,"first":"2020-01-02T03:04:00Z","last":"2020-01-02T03:05:10Z","buckets":"2"}],"applied_index":"N"}`)
+	f("Query", `{"metric":"ratio","from":"2020-01-02T03:04Z","to":"2020-01-02T03:05Z","quantiles":[0.5]}`,
+		`{"metric":"ratio","from":"2020-01-02T03:04:00Z","to":"2020-01-02T03:05:00Z","asked_from":"2020-01-02T03:04:00Z","asked_to":"2020-01-02T03:05:00Z",`+
+			`"read":"linearizable","applied_index":"N","buckets_merged":1,"results":[{"node":"*","from":"2020-01-02T03:04:00Z","to":"2020-01-02T03:05:00Z",`+
+			`"count":"3","min":-1,"max":0.25,"nodes":1,"estimates":[{"q":0.5,"value":0,"lower":0,"upper":0,"max_relative_error":0,"exact":true}]}]}`)
+	f("Metrics", `{}`, `{"metrics":[{"metric":"latency_us","count":"5","nodes":2,"first":"2020-01-02T03:04:00Z","last":"2020-01-02T03:05:10Z","buckets":"2"},`+
+		`{"metric":"ratio","count":"3","nodes":1,"first":"2020-01-02T03:04:00Z","last":"2020-01-02T03:04:10Z","buckets":"1"}],"applied_index":"N"}`)
 	f("Nodes", `{"metric":"latency_us"}`, `{"nodes":[{"node":"web-1","count":"3","first":"2020-01-02T03:04:00Z","last":"2020-01-02T03:04:10Z","buckets":"1"},`+
 		`{"node":"web-2","count":"2","first":"2020-01-02T03:05:00Z","last":"2020-01-02T03:05:10Z","buckets":"1"}],"applied_index":"N"}`)
 }

@@ -57,7 +57,7 @@ func TestRefuse_JSON(t *testing.T) {
 	f("AddValues", `{"metric":"m","node":"a","values":[1],"floats":[1,"Infinity"]}`, bad+"not_finite floats[1]")
 	f("AddValues", `{"metric":"m","node":"a","floats":["-Infinity"]}`, bad+"not_finite floats[0]")
 	f("AddValues", `{"metric":"m","node":"a","floats":[1e400]}`, bad+"range floats[0]")
-	f("AddValues", `{"metric":"m","node":"a","floats":[NaN]}`, bad+"bad_json floats")
+	f("AddValues", `{"metric":"m","node":"a","floats":[NaN]}`, bad+"bad_json floats[0]")
 	f("AddValues", `{"metric":"m","node":"a","values":[1.5]}`, bad+"bad_json values[0]")
 	f("AddValues", `{"metric":"m","node":"a","values":[9223372036854775808]}`, bad+"range values[0]")
 	f("AddValues", `{"metric":"m","node":"a","values":[1`+strings.Repeat(",1", api.MaxValues)+`]}`, bad+"too_many_entries values")
