@@ -67,9 +67,9 @@ func (e *RefusedError) Error() string {
 	var b strings.Builder
 	b.WriteString("refused")
 	if e.Values > 0 {
-		fmt.Fprintf(&b, " %d values", e.Values)
+		b.WriteString(" " + number(e.Values, "value"))
 	} else if e.Sketches > 0 {
-		fmt.Fprintf(&b, " %d sketches", e.Sketches)
+		b.WriteString(" " + number(e.Sketches, "sketch"))
 	}
 	if e.Field != "" && !strings.HasPrefix(e.Message, e.Field+":") {
 		b.WriteString(": " + e.Field) // the cluster's messages name it already
@@ -94,7 +94,18 @@ type UnsentError struct {
 
 // Error says how much and why.
 func (e *UnsentError) Error() string {
-	return fmt.Sprintf("%d values not acknowledged (%d batches on their way): %v", e.Values, e.Batches, e.Err)
+	return fmt.Sprintf("%s not acknowledged (%s on the way): %v", number(e.Values, "value"), number(e.Batches, "batch"), e.Err)
+}
+
+// number says how many there are of something.
+func number(n uint64, of string) string {
+	switch {
+	case n == 1:
+		return "1 " + of
+	case strings.HasSuffix(of, "h"):
+		of += "e"
+	}
+	return fmt.Sprintf("%d %ss", n, of)
 }
 
 // Unwrap returns the cause.

@@ -20,7 +20,11 @@ const (
 	batchBytes   = 1 << 20
 	batchEntries = api.MaxBatchEntries
 
-	// compressFrom is the size from which a request is compressed.
+	// compressFrom is the size from which a request is compressed. Sketches
+	// themselves are dense, but the names around them repeat: gzip takes 75 %
+	// off a batch of sketches with 10 values each, 50 % at 100 values and 25 %
+	// at 1000, at 20 to 100 MB/s; a batch of one sketch it makes 10 to 25 bytes
+	// longer (BenchmarkCompress). One sketch of 1000 values is below the bound.
 	compressFrom = 512
 
 	// maxSends bounds how often a sketch is put into a new batch because its
