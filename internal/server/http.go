@@ -47,7 +47,7 @@ func (s *Server) recovered(_ context.Context, spec connect.Spec, _ http.Header, 
 
 // newHTTPServer routes the one port.
 func newHTTPServer(s *Server) *http.Server {
-	options := append(api.Codecs(), connect.WithReadMaxBytes(api.MaxRequestBytes), connect.WithRecover(s.recovered))
+	options := append(api.Codecs(), connect.WithReadMaxBytes(api.MaxRequestBytes), withBoundedGzip(), connect.WithRecover(s.recovered))
 	mux := http.NewServeMux()
 	mux.Handle(dmtv1connect.NewTrackerHandler(s, options...))
 	mux.Handle(dmtv1connect.NewPeerHandler(peerService{s}, options...))
