@@ -113,8 +113,10 @@ func (s *Sketch) check() error {
 		return corrupt("empty sketch with properties")
 	case s.floats && s.onlyIntegers():
 		return corrupt("integers marked as others")
-	}
-	if !s.floats {
+	case !s.floats:
+		if least, greatest := s.sumRange(); s.sum.cmp(least) < 0 || greatest.cmp(s.sum) < 0 {
+			return corrupt("sum does not fit the bins")
+		}
 		return nil
 	}
 	// Some bins of subnormal magnitude hold no float64 at all.
@@ -145,4 +147,36 @@ func (s *Sketch) onlyIntegers() bool {
 		others--
 	}
 	return others == 0 || s.min == s.max
+}
+
+// sumRange returns the least and the greatest sum that the bins of a sketch of
+// integers and its extremes allow. Every sum between is that of some values.
+func (s *Sketch) sumRange() (least, greatest int128) {
+	for _, negative := range [2]bool{true, false} {
+		bins := s.positive
+		if negative {
+			bins = s.negative
+		}
+		for k, b := range bins {
+			lower, upper := binRange(b.index, s.shift, negative, false)
+			if k == 0 || k == len(bins)-1 {
+				lower, upper = s.span(b.index, negative)
+			}
+			least = least.add(product(int64(lower.bits), b.count))
+			greatest = greatest.add(product(int64(upper.bits), b.count))
+		}
+	}
+	if s.bounds || s.count == 0 {
+		return least, greatest
+	}
+	// One value is max and one is min, wherever the others of their bins lie.
+	if i, negative := s.max.index(); s.max.sign() != 0 {
+		lower, _ := s.span(i>>s.shift, negative)
+		least = least.add(int128{0, s.max.bits - lower.bits})
+	}
+	if i, negative := s.min.index(); s.min.sign() != 0 && s.min != s.max {
+		_, upper := s.span(i>>s.shift, negative)
+		greatest = greatest.sub(int128{0, upper.bits - s.min.bits})
+	}
+	return least, greatest
 }

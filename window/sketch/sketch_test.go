@@ -99,6 +99,31 @@ func TestSketch_CanonicalBelowPrecision(t *testing.T) {
 	}
 }
 
+// TestSketch_FitsExactlyMaxBins stands on the edge: 4096 bins fit, one more
+// halves the scale once if that is enough, and only then.
+func TestSketch_FitsExactlyMaxBins(t *testing.T) {
+	at := func(index int32) int64 { return int64(lowerInt(index, 0)) + 1 }
+	s, r := New(8), new(Recorder)
+	add := func(index int32, wantBins, wantScale int) {
+		t.Helper()
+		s.AddInt(at(index))
+		r.AddInt(at(index))
+		for _, got := range []*Sketch{s, r.Sketch(), mustDecode(t, encode(s))} {
+			if got.NumBins() != wantBins || got.Scale() != wantScale {
+				t.Fatalf("%d bins at scale %d, want %d at %d", got.NumBins(), got.Scale(), wantBins, wantScale)
+			}
+		}
+	}
+	const first = 20 << maxScale // bins are wider than an integer from here on
+	for i := range int32(MaxBins - 1) {
+		s.AddInt(at(first + 2*i))
+		r.AddInt(at(first + 2*i))
+	}
+	add(first+2*(MaxBins-1), MaxBins, 8)
+	add(first+1, MaxBins, 7)               // shares a bin of scale 7
+	add(first+2*MaxBins, (MaxBins+2)/2, 6) // shares none of scale 7
+}
+
 // scaleOf finds the scale by counting the bins at each.
 func scaleOf(precision int, ns []Number) int {
 	for scale := precision; ; scale-- {
