@@ -45,7 +45,6 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 no data in the window,
 		newStatusCmd(s), newMembersCmd(s), newJoinCmd(s), newRemoveCmd(s), newTransferCmd(s),
 		newVersionCmd(s), newCompletionCmd(s),
 	)
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	asUsage(root)
 	return root
 }
