@@ -66,7 +66,7 @@ func validUUID(uuid string) bool {
 // randomHex returns 2n characters.
 func randomHex(n int) string {
 	b := make([]byte, n)
-	rand.Read(b) // never fails: it ends the process instead
+	_, _ = rand.Read(b) // never fails: it ends the process instead
 	return hex.EncodeToString(b)
 }
 
@@ -118,8 +118,8 @@ func writeFileSync(dir, name string, data []byte) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			f.Close()           // the first error is the one to report
-			os.Remove(f.Name()) // a leftover is harmless
+			_ = f.Close()           // the first error is the one to report
+			_ = os.Remove(f.Name()) // a leftover is harmless
 		}
 	}()
 	if _, err = f.Write(data); err != nil {
@@ -144,7 +144,7 @@ func syncDir(dir string) error {
 		return err
 	}
 	if err := d.Sync(); err != nil {
-		d.Close() // the sync error is the one to report
+		_ = d.Close() // the sync error is the one to report
 		return err
 	}
 	return d.Close()

@@ -3,11 +3,13 @@ package raftfsm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/distributed-median-tracker/dmt/storage"
 	"github.com/distributed-median-tracker/dmt/window/sketch"
@@ -29,8 +31,7 @@ func benchSketch(b *testing.B) []byte {
 
 // BenchmarkIngest is what clients see: calls from many goroutines, each waiting
 // for its acknowledgement, durable on a quorum of members that share this
-// machine. sketches=1 shows what sharing entries brings: without it every call
-// is an entry of its own.
+// machine.
 func BenchmarkIngest(b *testing.B) {
 	for _, members := range []int{1, 3} {
 		for _, size := range []int{1, 250} {
@@ -39,17 +40,53 @@ func BenchmarkIngest(b *testing.B) {
 					continue
 				}
 				b.Run(fmt.Sprintf("members=%d/sketches=%d/callers=%d", members, size, callers), func(b *testing.B) {
-					benchIngest(b, members, size, callers)
+					benchIngest(b, members, size, callers, lingerBytes)
 				})
 			}
 		}
 	}
 }
 
-func benchIngest(b *testing.B, members, size, callers int) {
+// BenchmarkIngestAlone is BenchmarkIngest with an entry for every call: what
+// sharing entries brings is the difference.
+func BenchmarkIngestAlone(b *testing.B) {
+	for _, callers := range []int{64, 512} {
+		b.Run(fmt.Sprintf("members=3/sketches=1/callers=%d", callers), func(b *testing.B) {
+			benchIngest(b, 3, 1, callers, 0)
+		})
+	}
+}
+
+// BenchmarkFailover is the time from the death of the leader to the next
+// acknowledged write, at the default timeouts.
+func BenchmarkFailover(b *testing.B) {
+	c := newCluster(b, 3, nil)
+	c.startAll()
+	var worst time.Duration
+	var sum time.Duration
+	for i := range b.N {
+		dead := c.leader()
+		b.StopTimer()
+		dead.kill()
+		b.StartTimer()
+		start := time.Now()
+		c.ingest(testBatch(b, 1, uint64(i+1), "n", 1))
+		took := time.Since(start)
+		sum, worst = sum+took, max(worst, took)
+		b.StopTimer()
+		dead.start()
+		c.ready()
+		b.StartTimer()
+	}
+	b.ReportMetric(sum.Seconds()*1000/float64(b.N), "ms/failover")
+	b.ReportMetric(worst.Seconds()*1000, "ms-worst")
+}
+
+func benchIngest(b *testing.B, members, size, callers, share int) {
 	c := newCluster(b, members, func(o *Options) { o.Storage.FlushEvery = 0 })
 	c.startAll()
 	n := c.leader().running()
+	n.prop.shareBytes = share
 	data := benchSketch(b)
 	before := n.raft.LastIndex()
 	var left atomic.Int64
@@ -67,7 +104,12 @@ func benchIngest(b *testing.B, members, size, callers int) {
 						Start: testStart + 10*int64(seq), Sketch: data, Count: 1000,
 					}
 				}
-				if _, err := n.Ingest(context.Background(), []storage.Batch{batch}); err != nil {
+				_, err := n.Ingest(context.Background(), []storage.Batch{batch})
+				for errors.Is(err, ErrOverloaded) { // as a client does
+					<-time.After(5 * time.Millisecond)
+					_, err = n.Ingest(context.Background(), []storage.Batch{batch})
+				}
+				if err != nil {
 					b.Errorf("ingest: %v", err)
 					return
 				}

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // logStore is Raft's log and its vote, in group-0/raft.db. It adds three things
@@ -163,7 +164,7 @@ func (l *logStore) SetUint64(key []byte, value uint64) error {
 
 func (l *logStore) failed(doing string, err error) error {
 	err = fmt.Errorf("raftfsm: %s: %w", doing, err)
-	if !errors.Is(err, bbolt.ErrDatabaseNotOpen) { // closed by us
+	if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) { // closed by us
 		l.fatal(err)
 	}
 	return err

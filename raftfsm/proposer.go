@@ -45,6 +45,8 @@ type proposer struct {
 	queued atomic.Int64  // bytes
 	flying sync.WaitGroup
 
+	shareBytes int // lingerBytes; a benchmark sets 0, an entry per call
+
 	// Owned by run.
 	term uint64    // that was opened with a Tick
 	last time.Time // when the last entry was given to Raft
@@ -66,7 +68,7 @@ func newProposer(r *raft.Raft, log *slog.Logger, clock func() int64, initial fun
 	return &proposer{
 		raft: r, log: log, clock: clock, initial: initial,
 		queue: make(chan *request), wake: make(chan struct{}, 1),
-		slots: make(chan struct{}, maxInFlight), last: time.Now(),
+		slots: make(chan struct{}, maxInFlight), last: time.Now(), shareBytes: lingerBytes,
 	}
 }
 
@@ -165,12 +167,12 @@ func (p *proposer) gather(ctx context.Context, first *request) (group []*request
 	group = []*request{first}
 	size, count := len(first.body), first.count
 	var linger <-chan time.Time
-	if len(p.slots) > 0 && size < lingerBytes {
+	if len(p.slots) > 0 && size < p.shareBytes {
 		timer := time.NewTimer(lingerTime)
 		defer timer.Stop()
 		linger = timer.C
 	}
-	for size < lingerBytes {
+	for size < p.shareBytes {
 		var r *request
 		if linger == nil {
 			select {
@@ -188,7 +190,7 @@ func (p *proposer) gather(ctx context.Context, first *request) (group []*request
 				return group, nil
 			}
 		}
-		if size+len(r.body) > lingerBytes || count+r.count > maxBatches {
+		if size+len(r.body) > p.shareBytes || count+r.count > maxBatches {
 			return group, r
 		}
 		group = append(group, r)

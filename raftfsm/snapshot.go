@@ -165,7 +165,7 @@ func (r *receivedReader) forget() {
 	r.store.mu.Lock()
 	delete(r.store.installed, r.meta.ID)
 	r.store.mu.Unlock()
-	os.Remove(r.path) // gone after a swap; a leftover is removed at the next start
+	_ = os.Remove(r.path) // gone after a swap; a leftover is removed at the next start
 }
 
 // snapshotSink is one snapshot being made: Persist flushes, or Write receives.

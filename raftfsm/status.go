@@ -124,9 +124,13 @@ func (n *Node) notLeader() error {
 	return NotLeaderError{Leader: string(addr)}
 }
 
-// ID, UUID and Address are the member's identity.
-func (n *Node) ID() string      { return n.ident.ID }
-func (n *Node) UUID() string    { return n.ident.UUID }
+// ID is the name of the member.
+func (n *Node) ID() string { return n.ident.ID }
+
+// UUID is the identity of its data directory.
+func (n *Node) UUID() string { return n.ident.UUID }
+
+// Address is where others reach it.
 func (n *Node) Address() string { return n.o.Address }
 
 // Identity is all of it.

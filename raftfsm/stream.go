@@ -149,7 +149,7 @@ func (l *streamLayer) Close() error {
 	l.conns = make(map[*streamConn]struct{})
 	l.mu.Unlock()
 	for c := range conns {
-		c.Conn.Close() // the peer sees the end either way
+		_ = c.Conn.Close() // the peer sees the end either way
 	}
 	return nil
 }
@@ -215,6 +215,7 @@ func (l *streamLayer) handshake(c *streamConn, address string, timeout time.Dura
 	if err != nil {
 		return fmt.Errorf("raftfsm: dial %s: %w", address, err)
 	}
+	defer func() { _ = resp.Body.Close() }() // empty after a 101; else the connection is closed too
 	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != upgradeProtocol {
 		reason, err := io.ReadAll(io.LimitReader(resp.Body, 512))
 		if err != nil {

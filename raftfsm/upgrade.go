@@ -34,13 +34,13 @@ func (l *streamLayer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // shutting down: track closed it
 	}
 	if err := welcome(c, rw.Writer); err != nil {
-		c.Close() // the peer dials again
+		_ = c.Close() // the peer dials again
 		return
 	}
 	select {
 	case l.accept <- c:
 	case <-l.done:
-		c.Close() // Close of the layer may have come before track
+		_ = c.Close() // Close of the layer may have come before track
 	}
 }
 
