@@ -19,6 +19,9 @@ const (
 	maxInFlight       = 8
 	defaultPending    = 64 << 20
 
+	// minFlushEvery keeps the clock goroutine from spinning.
+	minFlushEvery = time.Millisecond
+
 	// jitterShare is the most by which a shipment is late on purpose, as a
 	// share of its interval. More spreads a fleet better, less answers sooner.
 	jitterShare = 0.1
@@ -90,6 +93,7 @@ type Client struct {
 	learning bool          // a goroutine asks for the cluster's settings
 	failure  error         // of the last try, nil once one succeeded
 	hurry    chan struct{} // closed to cut waits between tries short
+	warned   time.Time     // of clock skew
 	drops    []Dropped     // to be reported
 	dropping bool          // a goroutine reports them
 	reported bool          // Close has reported the last ones
@@ -140,6 +144,7 @@ func (o *Options) fill() error {
 		return bad("MaxPendingBytes", "is negative")
 	}
 	orElse(&o.FlushEvery, defaultFlushEvery)
+	o.FlushEvery = max(o.FlushEvery, minFlushEvery)
 	orElse(&o.MaxInFlight, defaultInFlight)
 	orElse(&o.Timeout, defaultTimeout)
 	orElse(&o.MaxPendingBytes, defaultPending)

@@ -39,8 +39,11 @@
 // Bounded memory. Sketches that are not acknowledged take at most
 // Options.MaxPendingBytes: past it the sketches of one bucket are merged, and
 // then the oldest that were never sent are dropped and reported. Besides that a
-// client holds one open bucket for every (metric, node): see the benchmark
-// BenchmarkIdleMemory for what one costs.
+// client holds one open bucket for every (metric, node): 0.3 KB with a few
+// values in it, 10 to 12 KB with hundreds over some octaves, and 0.3 KB again
+// once a bucket passed without any (0.9 KB with a Recorder and Handle of its own
+// for each). A MedianTracker forgets a node that was silent for a minute.
+// BenchmarkIdleMemory measures this.
 //
 // Close waits for everything that the client has started. After it every method
 // returns ErrClosed, and values are refused.

@@ -45,7 +45,8 @@ type fake struct {
 	batches   map[[16]byte]map[uint64]settledBatch
 	low       map[[16]byte]uint64
 	statuses  int
-	applied   int // batches
+	behind    time.Duration // of its clock
+	applied   int           // batches
 	empties   int
 	wrong     []string // rules that were broken
 
@@ -83,7 +84,7 @@ func (f *fake) Status(context.Context, *connect.Request[dmtv1.StatusRequest]) (*
 func (f *fake) Ingest(_ context.Context, r *connect.Request[dmtv1.IngestRequest]) (*connect.Response[dmtv1.IngestResponse], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	res := &dmtv1.IngestResponse{ClockMs: time.Now().UnixMilli(), Precision: uint32(f.precision), ClusterId: f.id}
+	res := &dmtv1.IngestResponse{ClockMs: time.Now().Add(-f.behind).UnixMilli(), Precision: uint32(f.precision), ClusterId: f.id}
 	for _, b := range r.Msg.GetBatches() {
 		one, err := f.ingest(b)
 		if err != nil {

@@ -50,7 +50,7 @@ func (c *Client) Recorder(node string, o RecorderOptions) *Recorder {
 	if o.FlushEvery <= 0 {
 		o.FlushEvery = c.options.FlushEvery
 	}
-	r.account = account{client: c, source: r, every: o.FlushEvery}
+	r.account = account{client: c, source: r, every: max(o.FlushEvery, minFlushEvery)}
 	if !c.enrol(&r.account) {
 		r.shut()
 	}

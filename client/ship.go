@@ -35,6 +35,12 @@ const (
 	// a new life and asks for the log clock again. The cluster forgets one
 	// after a week.
 	lifetime = 24 * time.Hour
+
+	// maxSkew is by how much the own clock may differ from the cluster's before
+	// somebody should know: values land in the wrong bucket from 10 s on. Said
+	// at most once in warnEvery.
+	maxSkew   = 5 * time.Second
+	warnEvery = time.Hour
 )
 
 // cluster is what a client has learned about the other side.
@@ -226,8 +232,19 @@ func (c *Client) heard(res *dmtv1.IngestResponse) {
 		return
 	}
 	c.cluster.heard = time.Now()
+	c.warnOfSkew(c.cluster.heard, res.GetClockMs())
 	c.cluster.clockMs = max(c.cluster.clockMs, res.GetClockMs())
 	if validPrecision(res.GetPrecision()) {
 		c.cluster.precision = int(res.GetPrecision())
+	}
+}
+
+// warnOfSkew compares the own clock with that of the log, which is fresh right
+// after something was counted. c.mu is held.
+func (c *Client) warnOfSkew(now time.Time, clockMs int64) {
+	skew := now.Sub(time.UnixMilli(clockMs))
+	if skew.Abs() > maxSkew && now.Sub(c.warned) > warnEvery {
+		c.warned = now
+		c.log.Warn("own clock differs from the cluster's", "ahead", skew)
 	}
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -334,5 +335,50 @@ func TestMedianTracker_UnavailableIsNaN(t *testing.T) {
 func TestNewMedianTracker_RefusesBadAddress(t *testing.T) {
 	if _, err := NewMedianTracker("nonsense"); !errors.As(err, new(*window.InputError)) {
 		t.Errorf("NewMedianTracker(nonsense) = %v", err)
+	}
+}
+
+func TestAdd_AllocatesNothingOnceWarm(t *testing.T) {
+	c, _, _ := newTest(t, Options{})
+	defer closeNow(t, c)
+	h := c.Recorder("n", RecorderOptions{}).Metric("m")
+	cluster := c.MedianTracker("m")
+	memory, err := NewMedianTracker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vs := lognormal(4096, 1)
+	add := func() {
+		h.AddInts(vs)
+		for _, v := range vs[:100] {
+			h.AddInt(v)
+			h.AddIntN(v, 3)
+			h.AddIntAt(time.Unix(77, 0), 5)
+			cluster.AddValue("n", v)
+			memory.AddValue("n", v)
+		}
+	}
+	add()
+	if n := testing.AllocsPerRun(20, add); n > 1 { // the clock may turn in between
+		t.Errorf("%v allocations in 4496 adds, want none", n)
+	}
+}
+
+func TestClient_WarnsOfClockSkew(t *testing.T) {
+	var out strings.Builder
+	synctest.Test(t, func(t *testing.T) {
+		c, f, _ := newTest(t, Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		defer closeNow(t, c)
+		f.behind = 7 * time.Second
+		rec := c.Recorder("n", RecorderOptions{})
+		for range 3 {
+			rec.AddInt("m", 1)
+			if err := rec.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if n := strings.Count(out.String(), "own clock differs"); n != 1 {
+		t.Errorf("warned %d times, want once:\n%s", n, out.String())
 	}
 }
