@@ -108,29 +108,30 @@ func addBin(bins []bin, b bin) []bin {
 
 // union merges b, whose indexes lose d bits on the way, into a, in place where a
 // has the room: from the back, so that nothing is overwritten before it is read,
-// not even when a and b are the same bins.
+// not even when a and b are the same bins. Runs of a between bins of b move as
+// one.
 func union(a, b []bin, d uint8) []bin {
 	if len(b) == 0 {
 		return a
 	}
-	i, j := len(a)-1, len(b)-1
+	n := len(a) // bins of a that are still to come
 	a = slices.Grow(a, len(b))[:len(a)+len(b)]
 	w := len(a)
-	for i >= 0 || j >= 0 {
-		var next bin
-		if j < 0 || i >= 0 && a[i].index >= b[j].index>>d {
-			next = a[i]
-			i--
-		} else {
-			next = bin{b[j].index >> d, b[j].count}
-			j--
+	for _, x := range slices.Backward(b) {
+		x.index >>= d
+		run := n
+		for run > 0 && a[run-1].index >= x.index {
+			run--
 		}
-		if w < len(a) && a[w].index == next.index {
-			a[w].count += next.count
+		w -= n - run
+		copy(a[w:], a[run:n])
+		n = run
+		if w < len(a) && a[w].index == x.index {
+			a[w].count += x.count
 		} else {
 			w--
-			a[w] = next
+			a[w] = x
 		}
 	}
-	return append(a[:0], a[w:]...)
+	return append(a[:n], a[w:]...)
 }
