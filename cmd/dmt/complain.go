@@ -11,10 +11,17 @@ const maxComplaints = 20
 
 // complain names the nth bad line of an input on stderr.
 func complain(w io.Writer, n int, format string, args ...any) {
-	switch {
-	case n < maxComplaints:
-		fmt.Fprintf(w, "dmt: %s\n", printable(fmt.Sprintf(format, args...)))
-	case n == maxComplaints:
-		fmt.Fprintf(w, "dmt: %s\ndmt: further ones are only counted\n", printable(fmt.Sprintf(format, args...)))
+	if n <= maxComplaints {
+		say(w, "dmt: "+format, args...)
 	}
+	if n == maxComplaints {
+		say(w, "dmt: further ones are only counted")
+	}
+}
+
+// say writes a line for a person, to stderr. Names in it come from outside and
+// may not steer the terminal. Where stderr cannot be written there is nobody
+// to tell.
+func say(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintln(w, printable(fmt.Sprintf(format, args...)))
 }

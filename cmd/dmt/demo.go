@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,11 +111,7 @@ type demo struct {
 
 // start brings up the members and the client, with one recorder per node.
 func (d *demo) start(ctx context.Context) error {
-	var any []string
-	for range demoMembers {
-		any = append(any, "127.0.0.1:0")
-	}
-	listeners, err := listenAll(ctx, any)
+	listeners, err := listenAll(ctx, slices.Repeat([]string{"127.0.0.1:0"}, demoMembers))
 	if err != nil {
 		return err
 	}

@@ -76,15 +76,15 @@ func failuref(format string, args ...any) error {
 }
 
 // report writes an error for a person, with what to do next where that is
-// known. Names inside it come from outside and may not steer the terminal.
+// known.
 func report(w io.Writer, err error) {
-	fmt.Fprintf(w, "dmt: %s\n", printable(err.Error()))
+	say(w, "dmt: %v", err)
 	switch {
 	case errors.Is(err, client.ErrUnknownMetric):
-		fmt.Fprintln(w, `See "dmt metrics" for what there is.`)
+		say(w, `See "dmt metrics" for what there is.`)
 	case exitCode(err) == exitUnavailable:
-		fmt.Fprintln(w, `Is a cluster running at --addr? "dmt status" asks one member, "dmt local" starts one.`)
+		say(w, `Is a cluster running at --addr? "dmt status" asks one member, "dmt local" starts one.`)
 	case exitCode(err) == exitUsage:
-		fmt.Fprintln(w, `Run the command with --help for what it takes.`)
+		say(w, "Run the command with --help for what it takes.")
 	}
 }

@@ -207,7 +207,7 @@ func (l *loader) announce(ctx context.Context, name string, tiers window.Tiers) 
 }
 
 func (l *loader) say(format string, args ...any) {
-	fmt.Fprintln(l.streams.Err, printable(fmt.Sprintf(format, args...)))
+	say(l.streams.Err, format, args...)
 }
 
 func (l *loader) file(ctx context.Context, name string, bar *bar) (err error) {

@@ -109,7 +109,7 @@ func TestRows_OneBadLineCostsOneRow(t *testing.T) {
 		}
 		for {
 			v, err := r.read()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if broken := (*brokenLine)(nil); errors.As(err, &broken) {

@@ -39,12 +39,12 @@ func TestImports_PointOneWay(t *testing.T) {
 			}
 		}
 	}
-	only("go.etcd.io/bbolt", "storage", "client/spool")
+	only("go.etcd.io/bbolt", "storage", "raftfsm", "client/spool")
 	only("github.com/hashicorp/raft", "raftfsm")
 	only("github.com/spf13/", "cmd/")
 	only(module+"internal/server", "cmd/", "client/clustertest")
 	only(module+"internal/api", "internal/", "client", "cmd/")
-	only(module+"raftfsm", "internal/server", "cmd/")
+	only(module+"raftfsm", "internal/server", "client/clustertest", "cmd/")
 
 	for pkg, imports := range deps(t, "./window/...") {
 		for _, i := range imports {
