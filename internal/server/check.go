@@ -160,7 +160,9 @@ func atEntry(err error, field string, i int) error {
 	path := fmt.Sprintf("%s.entries[%d]", field, i)
 	var in *window.InputError
 	if errors.As(err, &in) {
-		return api.InputError(window.InField(in, path+"."+in.Field).(*window.InputError))
+		here := *in
+		here.Field = path + "." + in.Field
+		return api.InputError(&here)
 	}
 	var fe *fieldError
 	if !errors.As(err, &fe) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/distributed-median-tracker/dmt/client/clustertest"
 	dmtv1 "github.com/distributed-median-tracker/dmt/internal/api/dmt/v1"
+	"github.com/distributed-median-tracker/dmt/internal/api/dmt/v1/dmtv1connect"
 	"github.com/distributed-median-tracker/dmt/raftfsm"
 	"github.com/distributed-median-tracker/dmt/storage"
 )
@@ -340,5 +341,75 @@ func TestForward_JSONErrorsKeepTheirDetail(t *testing.T) {
 	status, answer := c.post("AddValues", strings.Replace(body, "[1]", "[2]", 1))
 	if got, want := parseRefusal(t, status, answer).String(), "already_exists conflict request_id"; got != want {
 		t.Errorf("same request_id, other values: %s (%s), want %s", got, answer, want)
+	}
+}
+
+// Values without a request_id are counted once by the retries of the members
+// themselves, whoever dies meanwhile.
+func TestAddValues_RetriesOfTheMembersCountOnce(t *testing.T) {
+	cluster := clustertest.Start(t, 3)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	leader, follower := cluster.Leader(), cluster.Follower()
+	var acked atomic.Int64
+	var running sync.WaitGroup
+	for i := range 4 {
+		tracker := dial(t, cluster.Addr(follower)).tracker()
+		running.Go(func() {
+			for range 60 {
+				_, err := tracker.AddValues(ctx, connect.NewRequest(&dmtv1.AddValuesRequest{Metric: "m", Node: fmt.Sprint(i), Values: []int64{1}}))
+				if err != nil {
+					t.Errorf("AddValues: %v", err)
+					return
+				}
+				acked.Add(1)
+			}
+		})
+	}
+	until(ctx, t, "some values", func() bool { return acked.Load() >= 60 })
+	cluster.Kill(leader)
+	running.Wait()
+	cluster.Restart(leader)
+	cluster.WaitReady()
+	cluster.WaitEqual()
+	if got := counted(t, cluster.Server(leader)); got != uint64(acked.Load()) {
+		t.Errorf("%d values counted, %d acknowledged", got, acked.Load())
+	}
+	// One producer per request at once, not one per request.
+	producers := 0
+	cluster.Server(follower).Node().Store().Producers(func(storage.ProducerID, storage.ProducerState) { producers++ })
+	if producers > 3*4 {
+		t.Errorf("%d producers for 4 callers", producers)
+	}
+}
+
+func TestPeer_RefusesOtherClusters(t *testing.T) {
+	cluster := clustertest.Start(t, 1)
+	c := dial(t, cluster.Addr(0))
+	peer := dmtv1connect.NewPeerClient(c.http, "http://"+c.address)
+	ctx := context.Background()
+	f := func(what string, err error, want string) {
+		t.Helper()
+		if got := refusalOf(err).String(); got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	ours := cluster.Server(0).Node().ClusterID()
+	for _, id := range []string{"", "other"} {
+		_, err := peer.Heartbeat(ctx, connect.NewRequest(&dmtv1.HeartbeatRequest{ClusterId: id}))
+		f("Heartbeat of cluster "+id, err, "failed_precondition cluster_id cluster_id")
+		_, err = peer.ReadIndex(ctx, connect.NewRequest(&dmtv1.ReadIndexRequest{ClusterId: id}))
+		f("ReadIndex of cluster "+id, err, "failed_precondition cluster_id cluster_id")
+	}
+	_, err := peer.Heartbeat(ctx, connect.NewRequest(&dmtv1.HeartbeatRequest{ClusterId: ours}))
+	f("Heartbeat", err, "ok  ")
+	_, err = peer.ReadIndex(ctx, connect.NewRequest(&dmtv1.ReadIndexRequest{ClusterId: ours}))
+	f("ReadIndex", err, "ok  ")
+	_, err = peer.Hello(ctx, connect.NewRequest(&dmtv1.HelloRequest{JoinList: make([]string, 65)}))
+	f("Hello with 65 addresses", err, "invalid_argument too_many_entries join_list")
+	hello, err := peer.Hello(ctx, connect.NewRequest(&dmtv1.HelloRequest{ClusterId: "other"}))
+	f("Hello", err, "ok  ")
+	if err == nil && (hello.Msg.ClusterId != ours || hello.Msg.Empty) {
+		t.Errorf("Hello says %v", hello.Msg)
 	}
 }

@@ -14,8 +14,9 @@ import (
 var errInflated = errors.New("more bytes than a request may have")
 
 // boundedGzip stops decompressing where the request is too large. Connect's
-// own goes on to the end to say how large it would have been: eight megabytes
-// of zeros, compressed, are eight gigabytes and half a minute of a core.
+// own goes on to the end to say how large it would have been: the eight
+// megabytes that a request may have can unfold to eight gigabytes, which keep
+// a core busy for more than a second.
 type boundedGzip struct {
 	gzip.Reader
 	left int

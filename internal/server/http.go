@@ -34,6 +34,11 @@ const (
 	// maxHeaderBytes is far more than any client sends.
 	maxHeaderBytes = 64 << 10
 
+	// compressFrom is the size from which answers are compressed for those who
+	// ask. Compressing every acknowledgement, of 50 bytes, was a quarter of
+	// the work of taking in a small batch (BenchmarkIngest, sketches=1).
+	compressFrom = 4 << 10
+
 	// maxStreams bounds the requests of one HTTP/2 connection at once.
 	maxStreams = 250
 )
@@ -47,7 +52,12 @@ func (s *Server) recovered(_ context.Context, spec connect.Spec, _ http.Header, 
 
 // newHTTPServer routes the one port.
 func newHTTPServer(s *Server) *http.Server {
-	options := append(api.Codecs(), connect.WithReadMaxBytes(api.MaxRequestBytes), withBoundedGzip(), connect.WithRecover(s.recovered))
+	options := append(api.Codecs(),
+		connect.WithReadMaxBytes(api.MaxRequestBytes),
+		connect.WithCompressMinBytes(compressFrom),
+		withBoundedGzip(),
+		connect.WithRecover(s.recovered),
+	)
 	mux := http.NewServeMux()
 	mux.Handle(dmtv1connect.NewTrackerHandler(s, options...))
 	mux.Handle(dmtv1connect.NewPeerHandler(peerService{s}, options...))
