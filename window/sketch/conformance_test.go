@@ -115,6 +115,18 @@ func TestConformance_HalvesBeyondFloats(t *testing.T) {
 	f(1<<53, 1<<53+1)
 }
 
+// TestConformance_EndsOfFloat64 has a difference that no float64 holds.
+func TestConformance_EndsOfFloat64(t *testing.T) {
+	ns := []Number{number(-math.MaxFloat64), number(math.MaxFloat64)}
+	s := sketchOfNumbers(t, DefaultPrecision, ns)
+	for _, q := range quantiles {
+		checkEstimate(t, "ends", s, ns, q, s.Quantile(q))
+	}
+	if e := s.Quantile(0.75); math.Abs(e.Float64()/(math.MaxFloat64/2)-1) > 1e-15 {
+		t.Errorf("Quantile(0.75) = %+v, want half the greatest float64", e)
+	}
+}
+
 // TestConformance_EmptyAndNotFinite are rows G, H and I.
 func TestConformance_EmptyAndNotFinite(t *testing.T) {
 	s := New(DefaultPrecision)

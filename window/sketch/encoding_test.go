@@ -274,6 +274,29 @@ func TestDecode_RefusesWhatNoValuesLeadTo(t *testing.T) {
 	f("an empty sketch with properties", func(s *Sketch) { s.bounds = true })
 }
 
+// TestDecode_RefusesBinsThatHoldNoNumber puts a value between two subnormal
+// float64 that have none between them.
+func TestDecode_RefusesBinsThatHoldNoNumber(t *testing.T) {
+	s := New(8)
+	addTo(t, s, number(5e-324), number(1e-323), number(1.5e-323))
+	mustDecode(t, encode(s))
+	s.positive[1].index -= 5
+	refused(t, "a value between 5e-324 and 1e-323", encode(s))
+}
+
+// TestReadHeader_RefusesASumThatTheExtremesForbid is what stands between a
+// forged sum and an accumulator, which does not look at the bins for it.
+func TestReadHeader_RefusesASumThatTheExtremesForbid(t *testing.T) {
+	s := sketchOf(7, []int64{10, 50, 90})
+	s.sum = int128{1, 0}
+	if h, err := ReadHeader(encode(s)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("ReadHeader = %+v, %v, want ErrCorrupt", h, err)
+	}
+	if err := NewAccumulator(7).MergeBinary(encode(s)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("MergeBinary = %v, want ErrCorrupt", err)
+	}
+}
+
 // everyBin has a value in each of n neighbouring bins of scale 7.
 func everyBin(n int32) (vs []int64) {
 	for i := range n {
