@@ -22,6 +22,7 @@ import (
 )
 
 func TestForward_AnyMemberTakesWritesAndAnswers(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	ctx := context.Background()
 	for i := range cluster.Len() {
@@ -56,6 +57,7 @@ func TestForward_AnyMemberTakesWritesAndAnswers(t *testing.T) {
 
 // A request that was passed on once is not passed on again.
 func TestForward_OnlyOnce(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	leader, follower := cluster.Leader(), cluster.Follower()
 	req := ingest(batchOf(1, 1, entry(t, "m", "a", 1)))
@@ -104,6 +106,7 @@ func (w *writer) run(ctx context.Context, t *testing.T, batches int) {
 // Leaders are killed while many clients write: every acknowledged batch is
 // there once, on every member, compared row by row.
 func TestFailover_EveryAcknowledgedBatchOnceOnEveryMember(t *testing.T) {
+	t.Parallel()
 	const writers, batches, kills = 8, 150, 3
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -173,6 +176,7 @@ func until(ctx context.Context, t *testing.T, what string, ok func() bool) {
 
 // A write that arrives while there is no leader waits for the next one.
 func TestForward_HoldsThroughAnElection(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	follower := cluster.Follower()
 	tracker := dial(t, cluster.Addr(follower)).tracker()
@@ -190,6 +194,7 @@ func TestForward_HoldsThroughAnElection(t *testing.T) {
 // Without a quorum writes and linearizable reads fail in time and say why;
 // stale reads and the status go on.
 func TestUnavailable_WithoutAQuorum(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	ctx := context.Background()
 	if _, err := dial(t, cluster.Addr(0)).tracker().Ingest(ctx, ingest(batchOf(1, 1, entry(t, "m", "a", 1)))); err != nil {
@@ -201,7 +206,7 @@ func TestUnavailable_WithoutAQuorum(t *testing.T) {
 	tracker := dial(t, cluster.Addr(2)).tracker()
 	f := func(what string, call func(context.Context) error, want string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if got := refusalOf(call(ctx)).String(); got != want {
 			t.Errorf("%s: %s, want %s", what, got, want)
@@ -237,6 +242,7 @@ func TestUnavailable_WithoutAQuorum(t *testing.T) {
 
 // A leader that is cut off answers no linearizable read from its old state.
 func TestPartition_OldLeaderAnswersNothing(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	ctx := context.Background()
 	old := cluster.Leader()
@@ -262,6 +268,7 @@ func TestPartition_OldLeaderAnswersNothing(t *testing.T) {
 }
 
 func TestStatus_TheSameMembersFromEveryMember(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	leader := cluster.Server(cluster.Leader()).Node().ID()
 	for i := range cluster.Len() {
@@ -296,6 +303,7 @@ func TestStatus_TheSameMembersFromEveryMember(t *testing.T) {
 }
 
 func TestMembership_JoinTransferRemove(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	ctx := context.Background()
 	if _, err := dial(t, cluster.Addr(0)).tracker().Ingest(ctx, ingest(batchOf(1, 1, entry(t, "m", "a", 1)))); err != nil {
@@ -332,6 +340,7 @@ func TestMembership_JoinTransferRemove(t *testing.T) {
 
 // One body of JSON is one connection, whoever answers it in the end.
 func TestForward_JSONErrorsKeepTheirDetail(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	c := dial(t, cluster.Addr(cluster.Follower()))
 	body := `{"metric":"m","node":"a","values":[1],"request_id":"r"}`
@@ -347,6 +356,7 @@ func TestForward_JSONErrorsKeepTheirDetail(t *testing.T) {
 // Values without a request_id are counted once by the retries of the members
 // themselves, whoever dies meanwhile.
 func TestAddValues_RetriesOfTheMembersCountOnce(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -384,6 +394,7 @@ func TestAddValues_RetriesOfTheMembersCountOnce(t *testing.T) {
 }
 
 func TestPeer_RefusesOtherClusters(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 1)
 	c := dial(t, cluster.Addr(0))
 	peer := dmtv1connect.NewPeerClient(c.http, "http://"+c.address)

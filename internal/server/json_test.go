@@ -13,6 +13,7 @@ import (
 var appliedIndex = regexp.MustCompile(`"applied_index":"[0-9]+"`)
 
 func TestJSON_AddValuesThenQuery(t *testing.T) {
+	t.Parallel()
 	c := dial(t, clustertest.Start(t, 1).Addr(0))
 	f := func(method, body, want string) {
 		t.Helper()
@@ -45,6 +46,7 @@ func TestJSON_AddValuesThenQuery(t *testing.T) {
 }
 
 func TestJSON_LastHour(t *testing.T) {
+	t.Parallel()
 	c := dial(t, clustertest.Start(t, 1).Addr(0))
 	if status, answer := c.post("AddValues", `{"metric":"latency_us","node":"web-1","values":[12,15,900]}`); status != 200 {
 		t.Fatalf("AddValues: %d %s", status, answer)
@@ -62,6 +64,7 @@ func TestJSON_LastHour(t *testing.T) {
 // A query without side effects may be asked by GET, which caches and browsers
 // understand.
 func TestJSON_QueryByGet(t *testing.T) {
+	t.Parallel()
 	c := dial(t, clustertest.Start(t, 1).Addr(0))
 	if status, answer := c.post("AddValues", `{"metric":"m","node":"a","values":[1]}`); status != 200 {
 		t.Fatalf("AddValues: %d %s", status, answer)
@@ -75,6 +78,7 @@ func TestJSON_QueryByGet(t *testing.T) {
 // A named request is the same request whenever and wherever it is repeated,
 // and under its name nothing else is ever counted.
 func TestAddValues_RequestIDCountsOnceAtAnyMemberAndTime(t *testing.T) {
+	t.Parallel()
 	clock := newClock()
 	cluster := clustertest.Start(t, 3, clock.options())
 	f := func(member int, body, want string) {

@@ -23,6 +23,7 @@ import (
 )
 
 func TestShutdown_HandsLeadershipOver(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	leader := cluster.Leader()
 	other := dial(t, cluster.Addr((leader+1)%3)).tracker()
@@ -46,6 +47,7 @@ func TestShutdown_HandsLeadershipOver(t *testing.T) {
 // Requests that were begun are answered, those that come in between are
 // answered by somebody.
 func TestShutdown_FinishesWhatItHasBegun(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	leader := cluster.Leader()
 	tracker := dial(t, cluster.Addr(leader)).tracker()
@@ -74,6 +76,7 @@ func TestShutdown_FinishesWhatItHasBegun(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3)
 	c := dial(t, cluster.Addr(2))
 	f := func(path string, wantStatus int, wantBody string) {
@@ -122,6 +125,7 @@ var _ grpchealth.Checker = (*server.Server)(nil)
 
 // A member that waits for others says so, and refuses work in time.
 func TestHealth_BeforeTheClusterIsFormed(t *testing.T) {
+	t.Parallel()
 	srv, err := server.Start(context.Background(), server.Options{Listen: "127.0.0.1:0", Raft: raftfsm.Options{
 		Dir: t.TempDir(), Join: []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, BootstrapExpect: 3, MinFreeDisk: -1,
 	}})
@@ -194,6 +198,7 @@ func TestTimes_CutSlowClientsButNotRaft(t *testing.T) {
 
 // One port speaks all protocols.
 func TestProtocols(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 1)
 	h2 := new(http.Protocols)
 	h2.SetUnencryptedHTTP2(true)
@@ -226,6 +231,7 @@ func TestProtocols(t *testing.T) {
 }
 
 func TestStart_OneMemberTwice(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	start := func() *server.Server {
 		t.Helper()

@@ -26,6 +26,7 @@ import (
 // nothing of the request is counted, and the connection stays usable.
 
 func TestRefuse_JSON(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 1)
 	c := dial(t, cluster.Addr(0))
 	f := func(method, body, want string) {
@@ -118,6 +119,7 @@ func TestRefuse_JSON(t *testing.T) {
 }
 
 func TestRefuse_Ingest(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 1)
 	c := dial(t, cluster.Addr(0))
 	tracker := c.tracker()
@@ -253,6 +255,7 @@ func TestRefuse_GzipBomb(t *testing.T) {
 
 // The largest body is read whole, compressed too.
 func TestRefuse_GzipJustLargeEnough(t *testing.T) {
+	t.Parallel()
 	c := dial(t, clustertest.Start(t, 1).Addr(0))
 	good := `{"metric":"m","node":"a","values":[1]}`
 	f := func(size int, want string) {
@@ -295,6 +298,7 @@ func gzipped(t *testing.T, n int) string {
 }
 
 func TestRefuse_OversizedBodyByItsHeader(t *testing.T) {
+	t.Parallel()
 	c := dial(t, clustertest.Start(t, 1).Addr(0))
 	status, answer := c.post("Ingest", strings.Repeat(" ", api.MaxRequestBytes+1))
 	if got, want := parseRefusal(t, status, answer).String(), "resource_exhausted too_large "; got != want {
@@ -304,6 +308,7 @@ func TestRefuse_OversizedBodyByItsHeader(t *testing.T) {
 
 // A name stands for one content.
 func TestRefuse_SameNameOtherContent(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 1)
 	tracker := dial(t, cluster.Addr(0)).tracker()
 	f := func(b *dmtv1.Batch, want string) {
@@ -338,6 +343,7 @@ func TestRefuse_SameNameOtherContent(t *testing.T) {
 // Entries outside the accepted time are refused one by one, the others count,
 // and a retry is told the same number whatever the clock says by then.
 func TestRefuse_TimesOneByOne(t *testing.T) {
+	t.Parallel()
 	clock := newClock()
 	options := clock.options()
 	options.Raft.Tiers = window.StandardTiers()
@@ -379,6 +385,7 @@ func TestRefuse_TimesOneByOne(t *testing.T) {
 
 // A batch that is refused by a follower's leader is refused the same way.
 func TestRefuse_ThroughAFollower(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.Start(t, 3, clustertest.Options{Raft: raftfsm.Options{Precision: 6}})
 	c := dial(t, cluster.Addr(cluster.Follower()))
 	e := entry(t, "m", "a", 1)
