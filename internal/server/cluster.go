@@ -102,7 +102,9 @@ func (s *Server) nextLeader(ctx context.Context, id string) string {
 	defer cancel()
 	for {
 		v := s.leaders.view()
-		if v.id != "" && (v.id != s.node.ID() || v.id == id) {
+		// A member that has just been handed leadership by name may still see
+		// the one before.
+		if v.id != "" && (v.id == id || id == "" && v.id != s.node.ID()) {
 			return v.id
 		}
 		select {
