@@ -41,6 +41,7 @@ type expected struct {
 }
 
 func TestLoad_RealDataAgainstExactAnswers(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(realData, "*.csv.gz"))
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,7 @@ const (
 // Logs are truncated every few entries, so that restarts begin from the
 // database, and members that were away longer from a snapshot of another one.
 func TestServe_KilledUnderLoadCountsEverythingOnce(t *testing.T) {
+	t.Parallel()
 	rounds := durabilityRounds
 	if testing.Short() {
 		rounds = 3

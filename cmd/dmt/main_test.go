@@ -2,21 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/distributed-median-tracker/dmt/client"
 )
 
 // patience is how long a test waits for what must come. It is much more than
@@ -135,51 +132,25 @@ func freeAddrs(n int) ([]string, error) {
 	return addrs, nil
 }
 
-// scriptReady implements "ready DIR": waits until "dmt local --dir DIR", which
-// runs in the background, accepts writes, and sets DMT_ADDR to it.
+// scriptReady implements "ready FILE": waits until a member or a cluster that
+// runs in the background has written to FILE that it is ready, and sets
+// DMT_ADDR to where.
 func scriptReady(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 {
-		ts.Fatalf("usage: ready DIR")
+		ts.Fatalf("usage: ready FILE")
 	}
-	var p places
-	ts.Check(await("a cluster in "+args[0], func() error {
-		b, err := os.ReadFile(filepath.Join(ts.MkAbs(args[0]), "local.json"))
+	ts.Check(await(args[0]+" to say ready", func() error {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
 		if err != nil {
 			return err
 		}
-		return json.Unmarshal(b, &p)
-	}))
-	// It prints so, but what a process in the background prints is not to be
-	// had before it ends.
-	ts.Check(await("votes for all members", func() error { return allVote(p.Addresses) }))
-	for _, addr := range p.Addresses {
-		ts.Check(awaitReady(addr))
-	}
-	ts.Setenv("DMT_ADDR", p.Addresses[0])
-}
-
-func allVote(addrs []string) error {
-	c, err := client.New(addrs, client.Options{})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	defer c.Close(ctx)
-	st, err := c.Status(ctx)
-	if err != nil {
-		return err
-	}
-	voters := 0
-	for _, m := range st.Members {
-		if m.Voter && m.Reachable {
-			voters++
+		said := strings.Split(string(text), "\n")
+		if len(said) != 3 || said[0] != "ready" {
+			return fmt.Errorf("it says %q", text)
 		}
-	}
-	if voters != len(addrs) {
-		return fmt.Errorf("%d of %d", voters, len(addrs))
-	}
-	return nil
+		ts.Setenv("DMT_ADDR", said[1])
+		return nil
+	}))
 }
 
 // scriptUp implements "up ADDR...": waits until the members there are ready.

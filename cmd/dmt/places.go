@@ -45,6 +45,8 @@ func (a *localArgs) listen(ctx context.Context) ([]net.Listener, error) {
 // addresses returns where to listen: where the members of the directory expect
 // each other, if there are any.
 func (a *localArgs) addresses() ([]string, error) {
+	// DMT_ADDR may list all members, as clients want it.
+	a.addr, _, _ = strings.Cut(a.addr, ",")
 	old, err := a.recall()
 	if err != nil {
 		return nil, err

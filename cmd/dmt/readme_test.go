@@ -76,6 +76,7 @@ func shape(text string) string {
 // TestREADME_CommandsDoWhatItSays runs every command of the README, in order,
 // against a cluster like the one it starts.
 func TestREADME_CommandsDoWhatItSays(t *testing.T) {
+	t.Parallel()
 	addrs, stop, err := startCluster(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +121,7 @@ func TestREADME_CommandsDoWhatItSays(t *testing.T) {
 // TestREADME_FromSource runs what begins with "go": the demo, for a shorter
 // time, the installation, and the program in Go.
 func TestREADME_FromSource(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command")
 	}
@@ -174,6 +176,7 @@ func TestREADME_FromSource(t *testing.T) {
 
 // TestExamples_Work runs every example of every command's help, as pasted.
 func TestExamples_Work(t *testing.T) {
+	t.Parallel()
 	addrs, stop, err := startCluster(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

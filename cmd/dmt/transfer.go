@@ -34,9 +34,32 @@ furthest along. Nothing is lost meanwhile: writes wait for the new leader.`,
 	return cmd
 }
 
+// successor is the voter that is furthest along and does not lead. With it
+// named, a transfer whose answer is lost can be repeated: to "any other" the
+// second time would hand leadership back.
+func successor(st *client.Status) string {
+	var best client.Member
+	for _, m := range st.Members {
+		if m.Voter && m.Reachable && !m.Leader && (best.ID == "" || m.AppliedIndex > best.AppliedIndex) {
+			best = m
+		}
+	}
+	return best.ID
+}
+
 func runTransfer(ctx context.Context, s streams, a *transferArgs) error {
 	return a.ask(ctx, func(ctx context.Context, c *client.Client) error {
-		leader, err := c.Transfer(ctx, a.id)
+		id := a.id
+		if id == "" {
+			st, err := c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if id = successor(st); id == "" {
+				return failuref("no other member could lead: none that votes answers")
+			}
+		}
+		leader, err := c.Transfer(ctx, id)
 		if err != nil {
 			return err
 		}
