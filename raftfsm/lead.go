@@ -141,14 +141,17 @@ func (n *Node) tryChange(what string, start func() raft.Future) {
 	}
 }
 
-// askMembers asks every other member for its heartbeat, all at once.
-func (n *Node) askMembers(servers []raft.Server) {
+// askMembers asks every other member for its heartbeat, all at once, and
+// returns who answered.
+func (n *Node) askMembers(servers []raft.Server) map[raft.ServerID]Heartbeat {
+	answered := make(map[raft.ServerID]Heartbeat)
 	if n.o.Peers == nil {
-		return
+		return answered
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, peerTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
+	var mu sync.Mutex // guards answered
 	for _, s := range servers {
 		if s.ID == n.server {
 			continue
@@ -162,9 +165,13 @@ func (n *Node) askMembers(servers []raft.Server) {
 			}
 			n.members.set(s.ID, memberHeard{Heartbeat: h, at: time.Now()})
 			n.clock.heard(string(s.ID), h.WallMs, asked)
+			mu.Lock()
+			defer mu.Unlock()
+			answered[s.ID] = h
 		})
 	}
 	wg.Wait()
+	return answered
 }
 
 // guardDisks refuses values while a voter is short of disk: a full disk stops a

@@ -52,10 +52,9 @@ func (n *Node) stop(kill bool) error {
 	n.cancel()
 	n.changed.fire()
 	n.loops.Wait()
+	err := closeTransport(n.trans) // or calls to members that are gone take seconds
 	n.calls.close()
-	future := n.raft.Shutdown()
-	err := closeTransport(n.trans) // or Raft waits for calls to members that are gone
-	err = errors.Join(err, future.Error())
+	err = errors.Join(err, n.raft.Shutdown().Error())
 	if kill {
 		err = errors.Join(err, n.db.Kill())
 	}

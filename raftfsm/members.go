@@ -205,8 +205,8 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 	}
 	var target raft.ServerID
 	voters, reachable := 0, 0
-	servers, asked := n.servers(), time.Now()
-	n.askMembers(servers)
+	servers := n.servers()
+	answered := n.askMembers(servers)
 	for _, s := range servers {
 		if sid, _ := splitServerID(s.ID); sid == id {
 			target = s.ID
@@ -216,7 +216,7 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 			continue
 		}
 		voters++
-		if h, _ := n.members.get(s.ID); !h.at.Before(asked) || s.ID == n.server {
+		if _, ok := answered[s.ID]; ok || s.ID == n.server {
 			reachable++
 		}
 	}
@@ -230,28 +230,48 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 	return n.change(ctx, func() raft.Future { return n.raft.RemoveServer(target, 0, peerTimeout) })
 }
 
-// Transfer hands leadership to a voter, or to the one that is most up to date
-// if id is empty. Only the leader can.
+// Transfer hands leadership to a voter, or if id is empty to the one that is
+// most up to date among those that answer. Only the leader can.
 func (n *Node) Transfer(ctx context.Context, id string) error {
 	if n.raft.State() != raft.Leader {
 		return n.notLeader()
 	}
-	start := func() raft.Future { return n.raft.LeadershipTransfer() }
-	if id != "" {
-		servers := n.servers()
-		i := slices.IndexFunc(servers, func(s raft.Server) bool {
-			sid, _ := splitServerID(s.ID)
-			return sid == id && s.Suffrage == raft.Voter
-		})
-		if i < 0 {
-			return fmt.Errorf("%w: %q, or it has no vote", ErrUnknownMember, id)
-		}
-		if servers[i].ID == n.server {
-			return nil
-		}
-		start = func() raft.Future { return n.raft.LeadershipTransferToServer(servers[i].ID, servers[i].Address) }
+	target, err := n.transferTarget(id)
+	if err != nil || target.ID == n.server {
+		return err
 	}
-	return n.memberError(ctx, n.await(ctx, start))
+	return n.memberError(ctx, n.await(ctx, func() raft.Future {
+		return n.raft.LeadershipTransferToServer(target.ID, target.Address)
+	}))
+}
+
+// transferTarget asks before it picks: Raft itself may pick a member that is
+// down, and then waits for it until the transfer has failed.
+func (n *Node) transferTarget(id string) (target raft.Server, err error) {
+	servers := n.servers()
+	var answered map[raft.ServerID]Heartbeat
+	if id == "" {
+		answered = n.askMembers(servers)
+	}
+	var best uint64
+	for _, s := range servers {
+		sid, _ := splitServerID(s.ID)
+		h, ok := answered[s.ID]
+		switch {
+		case s.Suffrage != raft.Voter:
+		case id != "" && sid == id:
+			return s, nil
+		case ok && h.AppliedIndex >= best:
+			target, best = s, h.AppliedIndex
+		}
+	}
+	switch {
+	case id != "":
+		return target, fmt.Errorf("%w: %q, or it has no vote", ErrUnknownMember, id)
+	case target.ID == "":
+		return target, fmt.Errorf("%w: no other voter answers", ErrQuorum)
+	}
+	return target, nil
 }
 
 // Members are the members of the configuration, sorted by id.

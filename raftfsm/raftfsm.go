@@ -176,7 +176,7 @@ func (n *Node) newTransport() (raft.Transport, error) {
 	}
 	n.stream = newStreamLayer(n.o.Address, (*streamNames)(n), n.o.Dial)
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: n.stream, MaxPool: 3, Timeout: 5 * time.Second,
+		Stream: n.stream, MaxPool: 5, Timeout: 5 * time.Second,
 		Logger: newHclog(n.log, "raft-net"), MsgpackUseNewTimeFormat: true,
 	}), nil
 }

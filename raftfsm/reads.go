@@ -88,11 +88,8 @@ func (n *Node) proveIndex() (ReadIndex, error) {
 		return ReadIndex{}, err
 	}
 	index := n.raft.CommitIndex()
-	if err := n.raft.VerifyLeader().Error(); err != nil {
-		return ReadIndex{}, n.notLeader()
-	}
-	if n.raft.CurrentTerm() != term {
-		return ReadIndex{}, n.notLeader()
+	if err := n.confirmLeader(term); err != nil {
+		return ReadIndex{}, err
 	}
 	return ReadIndex{Index: index, Term: term, LeaderID: n.ident.ID, ClockMs: n.db.ClockMs()}, nil
 }

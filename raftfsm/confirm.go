@@ -1,0 +1,73 @@
+package raftfsm
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// confirmLeader proves that no leader of a later term was elected before it was
+// called: a majority of the voters, this member among them, still has its term.
+//
+// It asks by heartbeats of its own, sent after the call. raft.VerifyLeader
+// counts answers to heartbeats and appends that were sent before it, so that an
+// answer which was delayed by longer than an election takes (or a process that
+// was stopped between reading an answer and counting it) proves the past.
+//
+// term must be one that this member was elected in.
+func (n *Node) confirmLeader(term uint64) error {
+	var others []raft.Server
+	voters := 1
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Voter && s.ID != n.server {
+			others = append(others, s)
+			voters++
+		}
+	}
+	need := voters / 2 // beside this member
+	if need == 0 {
+		return n.sameTerm(term)
+	}
+	addr := n.trans.EncodePeer(n.server, n.trans.LocalAddr())
+	answers := make(chan bool, len(others))
+	for _, s := range others {
+		ask := func() {
+			req := &raft.AppendEntriesRequest{
+				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.server), Addr: addr},
+				Term:      term,
+				Leader:    addr,
+			}
+			var resp raft.AppendEntriesResponse
+			err := n.trans.AppendEntries(s.ID, s.Address, req, &resp)
+			answers <- err == nil && resp.Success && resp.Term == term
+		}
+		if !n.calls.start(ask) {
+			return ErrClosed
+		}
+	}
+	timeout := time.NewTimer(peerTimeout)
+	defer timeout.Stop()
+	for range others {
+		select {
+		case yes := <-answers:
+			if yes {
+				need--
+			}
+		case <-timeout.C:
+			return n.notLeader()
+		case <-n.ctx.Done():
+			return ErrClosed
+		}
+		if need == 0 {
+			return n.sameTerm(term)
+		}
+	}
+	return n.notLeader()
+}
+
+func (n *Node) sameTerm(term uint64) error {
+	if n.raft.CurrentTerm() != term {
+		return n.notLeader()
+	}
+	return nil
+}
