@@ -69,13 +69,6 @@ func (f *fsm) command(entry *raft.Log) any {
 		return f.stop(err)
 	}
 	e.Index, e.Term = entry.Index, entry.Term
-	if e.Kind == storage.KindInit {
-		// A leader that restarted before its Init was committed sends another:
-		// the first one in the log counts.
-		if _, ok := f.db.Cluster(); ok {
-			e.Kind, e.Cluster = storage.KindTick, nil
-		}
-	}
 	outcomes, err := f.db.Apply(&e)
 	if err != nil {
 		return f.stop(fmt.Errorf("raftfsm: apply entry %d: %w", entry.Index, err))

@@ -71,7 +71,8 @@ func (n *Node) entryClock() int64 {
 }
 
 // initialCluster is what a leader without an initialised state commits first:
-// the founder of the cluster, alone in it.
+// the founder of the cluster, alone in it. One that restarted before its entry
+// was committed sends another; storage goes by the first in the log.
 func (n *Node) initialCluster() *storage.Cluster {
 	if n.isInitialised() {
 		return nil

@@ -169,6 +169,20 @@ func TestFSM_UnknownEntryStopsTheProcess(t *testing.T) {
 	}
 }
 
+func TestFSM_SecondInitChangesNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	c.startAll()
+	n := c.members[0].running()
+	before, _ := n.Store().Cluster()
+	if err := n.raft.Apply(encodeInit(1, sampleCluster()), 0).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := n.Store().Cluster(); after.ID != before.ID || len(after.Tiers) != len(before.Tiers) {
+		t.Errorf("cluster is %+v after a second Init, want %+v", after, before)
+	}
+}
+
 func TestProposer_TicksWhenIdle(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, nil)
