@@ -82,23 +82,29 @@ type writer struct {
 
 func (w *writer) run(ctx context.Context, t *testing.T, batches int) {
 	for seq := uint64(1); seq <= uint64(batches); seq++ {
-		b := batchOf(w.producer, seq, entry(t, "m", fmt.Sprintf("%d-%d", w.producer, seq), int64(seq)))
-		for {
-			try, cancel := context.WithTimeout(ctx, 10*time.Second)
-			_, err := w.trackers[w.rand.IntN(len(w.trackers))].tracker().Ingest(try, ingest(b))
-			cancel()
-			if err == nil {
-				w.acked.Add(1)
-				break
-			}
-			if ctx.Err() != nil {
-				t.Errorf("producer %d gave up at batch %d: %v", w.producer, seq, err)
-				return
-			}
-			if connect.IsWireError(err) && connect.CodeOf(err) != connect.CodeUnavailable {
-				t.Errorf("producer %d, batch %d: %v", w.producer, seq, err)
-				return
-			}
+		if !w.send(ctx, t, seq) {
+			return
+		}
+	}
+}
+
+// send repeats one batch until it is acknowledged, and says whether it was.
+func (w *writer) send(ctx context.Context, t *testing.T, seq uint64) bool {
+	b := batchOf(w.producer, seq, entry(t, "m", fmt.Sprintf("%d-%d", w.producer, seq), int64(seq)))
+	for {
+		try, cancel := context.WithTimeout(ctx, 10*time.Second)
+		_, err := w.trackers[w.rand.IntN(len(w.trackers))].tracker().Ingest(try, ingest(b))
+		cancel()
+		switch {
+		case err == nil:
+			w.acked.Add(1)
+			return true
+		case ctx.Err() != nil:
+			t.Errorf("producer %d gave up at batch %d: %v", w.producer, seq, err)
+			return false
+		case connect.IsWireError(err) && connect.CodeOf(err) != connect.CodeUnavailable:
+			t.Errorf("producer %d, batch %d: %v", w.producer, seq, err)
+			return false
 		}
 	}
 }
