@@ -231,7 +231,8 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 }
 
 // Transfer hands leadership to a voter, or if id is empty to the one that is
-// most up to date among those that answer. Only the leader can.
+// most up to date among those that answer. Only the leader can. When it returns
+// without an error, this member knows the next leader.
 func (n *Node) Transfer(ctx context.Context, id string) error {
 	if n.raft.State() != raft.Leader {
 		return n.notLeader()
@@ -240,9 +241,35 @@ func (n *Node) Transfer(ctx context.Context, id string) error {
 	if err != nil || target.ID == n.server {
 		return err
 	}
-	return n.memberError(ctx, n.await(ctx, func() raft.Future {
+	err = n.await(ctx, func() raft.Future {
 		return n.raft.LeadershipTransferToServer(target.ID, target.Address)
-	}))
+	})
+	if err != nil {
+		return n.memberError(ctx, err)
+	}
+	return n.waitNextLeader(ctx)
+}
+
+// waitNextLeader waits until this member hears from a leader that is another.
+// Raft reports a transfer as done when it has stepped down, which an answer of a
+// third member may make it do before the next leader has reached it; whoever
+// closes the listener then never learns whom to send requests to.
+func (n *Node) waitNextLeader(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readDeadline)
+	defer cancel()
+	for {
+		changed := n.changed.wait()
+		if _, leader := n.raft.LeaderWithID(); leader != "" && leader != n.server {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w after a transfer: %w", ErrNoLeader, ctx.Err())
+		case <-n.ctx.Done():
+			return ErrClosed
+		}
+	}
 }
 
 // transferTarget asks before it picks: Raft itself may pick a member that is
