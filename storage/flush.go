@@ -180,11 +180,11 @@ func (f *flusher) writeRows() error {
 	changes := make(map[*metric]*metricRow)
 	for i := range cells {
 		c := &cells[i]
-		isNew, err := f.writeFleet(c)
+		row, err := f.metricRow(changes, c.metric)
 		if err != nil {
 			return err
 		}
-		row, err := f.metricRow(changes, c.metric)
+		isNew, err := f.writeFleet(c, row)
 		if err != nil {
 			return err
 		}

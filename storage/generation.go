@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -72,9 +73,15 @@ func openGeneration(path string, open openFunc) (*generation, error) {
 			})
 			return err
 		})
-		if err == nil || errors.Is(err, berrors.ErrTimeout) || errors.Is(err, fs.ErrPermission) {
+		if !refusesMapping(err) {
 			break
 		}
+	}
+	if g.bolt == nil && g.file != nil {
+		// After a panic bbolt has left the file open, and locked. After an error
+		// it has not, and these fail for that reason.
+		_ = unlock(g.file)
+		_ = g.file.Close()
 	}
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
@@ -83,6 +90,14 @@ func openGeneration(path string, open openFunc) (*generation, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return g, g.checkSize()
+}
+
+// refusesMapping tells the system's refusal of so much address space from the
+// errors that less of it would not cure.
+func refusesMapping(err error) bool {
+	var path *fs.PathError
+	var number syscall.Errno
+	return errors.As(err, &number) && !errors.As(err, &path)
 }
 
 // checkSize refuses a file that is shorter than its own count of pages: reading

@@ -118,19 +118,9 @@ func (db *DB) Nodes(ctx context.Context, name window.Metric) ([]NodeInfo, uint64
 // series returns the counters of a metric's nodes, those of the head included.
 func (v *view) series(ctx context.Context, m *metric) (map[uint32]counters, error) {
 	series := make(map[uint32]counters)
-	prefix := numberKey(nil, m.number)
-	cursor := v.table(tableSeries).Cursor()
-	for key, value := cursor.Seek(prefix); bytes.HasPrefix(key, prefix); key, value = cursor.Next() {
-		k, c, err := parseSeries(key, value, uint32(len(v.nodes)))
-		if err != nil {
-			return nil, &DamagedError{tableSeries, fmt.Sprintf("metric %q, key %x", m.name, key), err}
-		}
-		series[k.node] = c
-		if len(series)%checkEvery == 0 {
-			if err := v.alive(ctx); err != nil {
-				return nil, err
-			}
-		}
+	err := v.eachSeries(ctx, m, func(node uint32, c counters) { series[node] = c })
+	if err != nil {
+		return nil, err
 	}
 	cells := v.cells(m.number)
 	for len(cells) > 0 {
@@ -144,6 +134,41 @@ func (v *view) series(ctx context.Context, m *metric) (map[uint32]counters, erro
 		cells = cells[n:]
 	}
 	return series, nil
+}
+
+// eachSeries calls fn for every node of a metric in the file, and knows from the
+// metric's counters how many there must be.
+func (v *view) eachSeries(ctx context.Context, m *metric, fn func(uint32, counters)) error {
+	if m.number >= v.file.metrics {
+		return nil
+	}
+	row, err := readMetricRow(v.tx, m.number)
+	if err != nil {
+		return err
+	}
+	n, before := uint32(0), int64(-1)
+	prefix := numberKey(nil, m.number)
+	cursor := v.table(tableSeries).Cursor()
+	for key, value := cursor.Seek(prefix); bytes.HasPrefix(key, prefix); key, value = cursor.Next() {
+		k, c, err := parseSeries(key, value, uint32(len(v.nodes)))
+		if err == nil && int64(k.node) <= before {
+			err = errOrder // a damaged page may show one record twice
+		}
+		if err != nil {
+			return &DamagedError{tableSeries, fmt.Sprintf("metric %q, key %x", m.name, key), err}
+		}
+		before = int64(k.node)
+		fn(k.node, c)
+		if n++; n%checkEvery == 0 {
+			if err := v.alive(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if n != row.nodes {
+		return &DamagedError{tableSeries, fmt.Sprintf("metric %q", m.name), fmt.Errorf("%d nodes, %d are right", n, row.nodes)}
+	}
+	return nil
 }
 
 func parseSeries(key, value []byte, nodes uint32) (seriesKey, counters, error) {

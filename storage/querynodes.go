@@ -30,17 +30,9 @@ func (s *search) selection() ([]uint32, error) {
 		return s.lookUp(ids), nil
 	}
 	var numbers []uint32
-	c := s.table(tableSeries).Cursor()
-	prefix := numberKey(nil, s.metric.number)
-	for key, _ := c.Seek(prefix); bytes.HasPrefix(key, prefix); key, _ = c.Next() {
-		k, err := parseSeriesKey(key)
-		if err != nil || int(k.node) >= len(s.nodes) {
-			return nil, s.damaged(tableSeries, "?", s.span.From, errNodeSet)
-		}
-		numbers = append(numbers, k.node)
-		if err := s.tick(); err != nil {
-			return nil, err
-		}
+	err := s.eachSeries(s.ctx, s.metric, func(node uint32, _ counters) { numbers = append(numbers, node) })
+	if err != nil {
+		return nil, err
 	}
 	var fresh nodeBits
 	for _, cell := range s.cells {

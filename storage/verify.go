@@ -32,12 +32,14 @@ func VerifyFile(path string) (FlushedState, error) {
 		if err != nil {
 			return err
 		}
-		err = b.View(func(tx *bbolt.Tx) error {
-			if info.Size() < tx.Size() {
-				return fmt.Errorf("cut off: %d bytes of %d", info.Size(), tx.Size())
-			}
-			f, err = verify(tx)
-			return err
+		err = guarded(func() error { // so that a panic, too, is followed by Close
+			return b.View(func(tx *bbolt.Tx) error {
+				if info.Size() < tx.Size() {
+					return fmt.Errorf("cut off: %d bytes of %d", info.Size(), tx.Size())
+				}
+				f, err = verify(tx)
+				return err
+			})
 		})
 		return errors.Join(err, b.Close())
 	})
@@ -192,6 +194,9 @@ func (v *verifier) fleetRow(table string, key, value []byte) error {
 	if m == nil {
 		m = &metricRow{name: v.names.metrics[k.metric].name}
 		v.metrics[k.metric] = m
+	}
+	if before, ok := row.before(k.start, v.cluster.Tiers.Base()); ok != (m.count > 0) || ok && before != m.last {
+		return errChain
 	}
 	m.add(count, k.start, false)
 	return nil

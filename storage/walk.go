@@ -135,7 +135,7 @@ func (w *walker) nodeRows() error {
 }
 
 func (w *walker) nodeRow(k nodeKey, stored []byte, deltas [][]byte) error {
-	if err := w.tick(); err != nil {
+	if err := w.alive(w.ctx); err != nil {
 		return err
 	}
 	w.metric = w.metrics[k.metric]
