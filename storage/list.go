@@ -59,7 +59,11 @@ func (v *view) metricRow(m *metric) (metricRow, error) {
 	if len(cells) == 0 {
 		return row, nil
 	}
-	fleet, series := v.table(fleetTable(v.cluster.Tiers.Base())), v.table(tableSeries)
+	fleet, err := v.fleetTable(m)
+	if err != nil {
+		return row, err
+	}
+	series := v.table(tableSeries)
 	var fresh nodeBits
 	for len(cells) > 0 {
 		n := sameStart(cells)
@@ -208,9 +212,9 @@ func (v *view) addCells(series map[uint32]counters, m *metric, cells []bucketVie
 func (v *view) storedNodes(m *metric, start int64) (*nodeBits, error) {
 	nodes := new(nodeBits)
 	base := v.cluster.Tiers.Base()
-	t := v.table(fleetTable(base))
+	t, err := v.fleetTable(m)
 	if t == nil {
-		return nodes, nil
+		return nodes, err
 	}
 	k := fleetKey{m.number, start}
 	key := k.append(nil)

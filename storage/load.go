@@ -48,6 +48,9 @@ func createTables(tx *bbolt.Tx) error {
 	w := writer{tx: tx}
 	w.put(tableMeta, []byte(metaFormat), []byte{formatVersion})
 	w.put(tableMeta, []byte(metaState), new(state).append(nil))
+	// Empty, so that missing is damaged.
+	w.put(tableMeta, []byte(metaCluster), nil)
+	w.put(tableMeta, []byte(metaConfiguration), nil)
 	w.put(tableProducers, producersKey, producers{}.append(nil, 0))
 	return w.err
 }
@@ -59,7 +62,7 @@ var producersKey = []byte("all")
 func get(tx *bbolt.Tx, table string, key []byte) ([]byte, error) {
 	t := tx.Bucket([]byte(table))
 	if t == nil {
-		return nil, &DamagedError{table, fmt.Sprintf("%q", key), errors.New("the table is missing")}
+		return nil, &DamagedError{table, fmt.Sprintf("%q", key), errNoTable}
 	}
 	payload, err := unseal(table, key, t.Get(key))
 	if err != nil {
@@ -114,11 +117,8 @@ func readState(tx *bbolt.Tx) (state, error) {
 
 // readCluster returns the zero Cluster for a file that is not initialised.
 func readCluster(tx *bbolt.Tx) (Cluster, error) {
-	if tx.Bucket([]byte(tableMeta)).Get([]byte(metaCluster)) == nil {
-		return Cluster{}, nil
-	}
 	b, err := get(tx, tableMeta, []byte(metaCluster))
-	if err != nil {
+	if err != nil || len(b) == 0 {
 		return Cluster{}, err
 	}
 	c, err := parseCluster(b)
@@ -129,11 +129,8 @@ func readCluster(tx *bbolt.Tx) (Cluster, error) {
 }
 
 func readConfiguration(tx *bbolt.Tx) (configuration, error) {
-	if tx.Bucket([]byte(tableMeta)).Get([]byte(metaConfiguration)) == nil {
-		return configuration{}, nil
-	}
 	b, err := get(tx, tableMeta, []byte(metaConfiguration))
-	if err != nil {
+	if err != nil || len(b) == 0 {
 		return configuration{}, err
 	}
 	c, err := parseConfiguration(b)
@@ -158,6 +155,11 @@ func readProducers(tx *bbolt.Tx) (producers, error) {
 // readCatalogue reads the names. Their numbers have no gaps.
 func readCatalogue(tx *bbolt.Tx, s state) (*catalogue, error) {
 	c := newCatalogue()
+	for _, table := range []string{tableMetrics, tableNodes, tableSeries, tableProducers} {
+		if tx.Bucket([]byte(table)) == nil {
+			return nil, &DamagedError{table, "all", errNoTable}
+		}
+	}
 	var key []byte
 	for n := range s.metrics {
 		key = numberKey(key[:0], n)

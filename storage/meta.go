@@ -16,9 +16,9 @@ const formatVersion = 1
 // Keys of table meta. All values are sealed.
 const (
 	metaFormat        = "format"        // uvarint formatVersion
-	metaCluster       = "cluster"       // see Cluster.append
+	metaCluster       = "cluster"       // see Cluster.append; empty before init
 	metaState         = "state"         // see state.append
-	metaConfiguration = "configuration" // uvarint index, then the bytes
+	metaConfiguration = "configuration" // uvarint index, then the bytes; empty before the first
 )
 
 // Limits of what is decoded.

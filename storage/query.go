@@ -206,7 +206,10 @@ func (s *search) sources(fn func(source) error) error {
 		return nil
 	}
 	table := fleetTable(s.base)
-	t := s.table(table)
+	t, err := s.fleetTable(s.metric)
+	if err != nil {
+		return err
+	}
 	if t == nil {
 		return next(s.span.To)
 	}

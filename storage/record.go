@@ -22,6 +22,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 var (
 	errChecksum = errors.New("wrong checksum")
 	errMissing  = errors.New("the record is missing")
+	errNoTable  = errors.New("the table is missing")
 	errOrder    = errors.New("keys out of order")
 )
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -190,6 +191,17 @@ func (v *view) cells(number uint32) []bucketView {
 
 // table returns a table of rows; nil when it has none yet.
 func (v *view) table(name string) *bbolt.Bucket { return v.tx.Bucket([]byte(name)) }
+
+// fleetTable returns the table of a metric's fleet rows: nil when the file has
+// none yet, an error when it should.
+func (v *view) fleetTable(m *metric) (*bbolt.Bucket, error) {
+	name := fleetTable(v.cluster.Tiers.Base())
+	t := v.table(name)
+	if t == nil && m.number < v.file.metrics {
+		return nil, &DamagedError{name, fmt.Sprintf("metric %q", m.name), errNoTable}
+	}
+	return t, nil
+}
 
 // metric returns the metric of a name, nil when it was never counted.
 func (db *DB) metric(name window.Metric) (*metric, error) {
