@@ -118,7 +118,7 @@ func runAdd(ctx context.Context, s streams, a *addArgs) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 	defer cancel()
 	if err := c.Close(ctx); err != nil {
-		return errors.Join(err, bad)
+		return a.where(errors.Join(err, bad))
 	}
 	n := c.Stats().AckedValues
 	if err := a.written(s, n, metric); err != nil {

@@ -83,7 +83,7 @@ func report(w io.Writer, err error) {
 	case errors.Is(err, client.ErrUnknownMetric):
 		say(w, `See "dmt metrics" for what there is.`)
 	case exitCode(err) == exitUnavailable:
-		say(w, `Is a cluster running at --addr? "dmt status" asks one member, "dmt local" starts one.`)
+		say(w, `Is a cluster running there? --addr or DMT_ADDR says where; "dmt local" starts one.`)
 	case exitCode(err) == exitUsage:
 		say(w, "Run the command with --help for what it takes.")
 	}

@@ -68,5 +68,13 @@ func (c *connection) ask(ctx context.Context, f func(context.Context, *client.Cl
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	return errors.Join(f(ctx, cl), cl.Close(ctx))
+	return c.where(errors.Join(f(ctx, cl), cl.Close(ctx)))
+}
+
+// where adds to an error that nobody answered whom we asked.
+func (c *connection) where(err error) error {
+	if exitCode(err) != exitUnavailable {
+		return err
+	}
+	return fmt.Errorf("%w; asked %s", err, strings.Join(c.addrs, ", "))
 }

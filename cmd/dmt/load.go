@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,8 +20,10 @@ const (
 	// fewer holds less in memory.
 	loadRows = 20_000
 
-	// loadNodes bounds the recorders that are held at once.
-	loadNodes = 10_000
+	// loadNodes bounds the recorders that are held at once, 2 KB each. Past it
+	// the load goes on with a new client: to close recorders one by one takes
+	// longer the more there are.
+	loadNodes = 50_000
 )
 
 type loadArgs struct {
@@ -84,20 +82,17 @@ func runLoad(ctx context.Context, s streams, a *loadArgs) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.open()
-	if err != nil {
+	l := &loader{args: a, streams: s, metric: string(metric), refused: map[string]uint64{}}
+	if err := l.open(); err != nil {
 		return err
 	}
-	l := &loader{args: a, streams: s, client: c, metric: string(metric), recorders: map[string]*recorded{}}
 	err = l.all(ctx)
-	// Close has its own time: what was read before an interrupt is counted.
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
-	defer cancel()
-	err = errors.Join(err, notRefused(c.Close(closing)))
+	// What was read before an interrupt is counted.
+	err = errors.Join(err, l.close(context.WithoutCancel(ctx)))
 	if err != nil && l.rows == 0 {
-		return err
+		return a.where(err)
 	}
-	return errors.Join(l.summary(c.Stats()), err, l.verdict(c.Stats()))
+	return errors.Join(l.summary(), a.where(err), l.verdict())
 }
 
 // notRefused drops refusals, which the summary counts by reason.
@@ -114,19 +109,39 @@ func notRefused(err error) error {
 type loader struct {
 	args    *loadArgs
 	streams streams
-	client  *client.Client
 	metric  string
 
-	recorders map[string]*recorded
-	since     int // rows since the last flush
+	client  *client.Client
+	handles map[string]*client.Handle // by node
+	since   int                       // rows since the last flush
 
-	rows   uint64 // read, broken ones included
-	broken uint64
+	rows    uint64 // read, broken ones included
+	broken  uint64
+	refused map[string]uint64 // by reason, of clients that are closed
+	sent    client.Stats      // the same: sums of what the summary shows
 }
 
-type recorded struct {
-	recorder *client.Recorder
-	handle   *client.Handle
+func (l *loader) open() (err error) {
+	l.client, err = l.args.open()
+	l.handles = map[string]*client.Handle{}
+	return err
+}
+
+// close waits until everything is counted and adds up what the client did.
+func (l *loader) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.args.timeout)
+	defer cancel()
+	err := notRefused(l.client.Close(ctx))
+	st := l.client.Stats()
+	l.sent.AckedValues += st.AckedValues
+	l.sent.Sketches += st.Sketches
+	l.sent.Batches += st.Batches
+	l.sent.BytesSent += st.BytesSent
+	l.sent.RawBytes += st.RawBytes
+	for reason, n := range st.Refused {
+		l.refused[reason] += n
+	}
+	return err
 }
 
 func (l *loader) all(ctx context.Context) error {
@@ -240,13 +255,12 @@ func (l *loader) file(ctx context.Context, name string, bar *bar) (err error) {
 }
 
 func (l *loader) add(ctx context.Context, r row) error {
-	n := l.recorders[r.node]
-	if n == nil {
-		rec := l.client.Recorder(r.node, client.RecorderOptions{})
-		n = &recorded{rec, rec.Metric(l.metric)}
-		l.recorders[r.node] = n
+	h := l.handles[r.node]
+	if h == nil {
+		h = l.client.Recorder(r.node, client.RecorderOptions{}).Metric(l.metric)
+		l.handles[r.node] = h
 	}
-	if err := addNumber(n.handle, r.value, time.Unix(r.unix, 0)); err != nil {
+	if err := addNumber(h, r.value, time.Unix(r.unix, 0)); err != nil {
 		return err
 	}
 	if l.since++; l.since < loadRows {
@@ -257,86 +271,11 @@ func (l *loader) add(ctx context.Context, r row) error {
 
 // flush waits until all rows so far are counted: that bounds the memory.
 func (l *loader) flush(ctx context.Context) error {
+	l.since = 0
+	if len(l.handles) >= loadNodes {
+		return errors.Join(l.close(ctx), l.open())
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.args.timeout)
 	defer cancel()
-	l.since = 0
-	if err := notRefused(l.client.Flush(ctx)); err != nil {
-		return err
-	}
-	if len(l.recorders) < loadNodes {
-		return nil
-	}
-	for _, n := range l.recorders {
-		if err := notRefused(n.recorder.Close(ctx)); err != nil {
-			return err
-		}
-	}
-	clear(l.recorders)
-	return nil
-}
-
-// summary writes what became of the rows.
-func (l *loader) summary(st client.Stats) error {
-	if l.args.format == "json" {
-		return json.NewEncoder(l.streams.Out).Encode(newLoadResult(l, st))
-	}
-	count := func(n uint64) string { return strconv.FormatUint(n, 10) }
-	amount := count
-	if l.args.format == "table" {
-		count = grouped
-		amount = func(n uint64) string { return size(int64(n)) }
-	}
-	t := table{header: []string{"field", "value"}}
-	t.add("rows", count(l.rows))
-	t.add("values", count(st.AckedValues))
-	t.add("broken", count(l.broken))
-	for _, reason := range slices.Sorted(maps.Keys(st.Refused)) {
-		t.add("refused "+reason, count(st.Refused[reason]))
-	}
-	t.add("sketches", count(st.Sketches))
-	t.add("batches", count(st.Batches))
-	t.add("bytes_sent", amount(st.BytesSent))
-	t.add("bytes_raw", amount(st.RawBytes))
-	if l.args.format == "table" {
-		return t.writeFields(l.streams)
-	}
-	return t.writeCSV(l.streams.Out)
-}
-
-// loadResult is the summary for programs; counts are strings as everywhere.
-type loadResult struct {
-	Rows      uint64            `json:"rows,string"`
-	Values    uint64            `json:"values,string"`
-	Broken    uint64            `json:"broken,string"`
-	Refused   map[string]string `json:"refused"`
-	Sketches  uint64            `json:"sketches,string"`
-	Batches   uint64            `json:"batches,string"`
-	BytesSent uint64            `json:"bytes_sent,string"`
-	BytesRaw  uint64            `json:"bytes_raw,string"`
-}
-
-func newLoadResult(l *loader, st client.Stats) loadResult {
-	r := loadResult{
-		Rows: l.rows, Values: st.AckedValues, Broken: l.broken, Refused: map[string]string{},
-		Sketches: st.Sketches, Batches: st.Batches, BytesSent: st.BytesSent, BytesRaw: st.RawBytes,
-	}
-	for reason, n := range st.Refused {
-		r.Refused[reason] = strconv.FormatUint(n, 10)
-	}
-	return r
-}
-
-// verdict says by the exit code whether all rows are counted.
-func (l *loader) verdict(st client.Stats) error {
-	if l.broken > 0 {
-		return failuref("%d of %d rows are broken and were left out", l.broken, l.rows)
-	}
-	var refused uint64
-	for _, n := range st.Refused {
-		refused += n
-	}
-	if refused > 0 {
-		return &client.RefusedError{Reason: strings.Join(slices.Sorted(maps.Keys(st.Refused)), ", "), Values: refused, Message: "the rest is loaded"}
-	}
-	return nil
+	return notRefused(l.client.Flush(ctx))
 }
