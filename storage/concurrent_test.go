@@ -114,14 +114,14 @@ func TestFlush_InTheBackgroundWhenTheHeadIsFull(t *testing.T) {
 func TestOverloaded_WhileAFlushRuns(t *testing.T) {
 	db := newDB(t)
 	db.headLimit = 1000
-	fill := func(index uint64) {
+	fill := func(index uint64, nodes int) {
 		var ds []Delta
-		for n := range 30 {
+		for n := range nodes {
 			ds = append(ds, newDelta("m", fmt.Sprint(n), int64(index)*10, 1))
 		}
 		mustApply(t, db, batches(index, 0, batch(0, index-1, 0, ds...)))
 	}
-	fill(2)
+	fill(2, 3)
 	if db.Overloaded() {
 		t.Error("Overloaded without a flush")
 	}
@@ -130,8 +130,8 @@ func TestOverloaded_WhileAFlushRuns(t *testing.T) {
 		if db.Overloaded() {
 			t.Error("Overloaded with an empty head")
 		}
-		fill(3)
-		fill(4)
+		fill(3, 15)
+		fill(4, 15)
 		if !db.Overloaded() {
 			t.Error("not Overloaded with a head of twice its limit behind a flush")
 		}

@@ -119,16 +119,6 @@ func mustQuery(t testing.TB, db *DB, q window.Query) window.Answer {
 	return a
 }
 
-// hashOf returns the hash of the logical content.
-func hashOf(t testing.TB, db *DB) [32]byte {
-	t.Helper()
-	h, _, err := db.Hash(ctx)
-	if err != nil {
-		t.Fatalf("Hash: %v", err)
-	}
-	return h
-}
-
 // failer is a *testing.T or a *rapid.T.
 type failer interface {
 	Helper()

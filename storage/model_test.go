@@ -29,12 +29,11 @@ type rowID struct {
 
 // model is what must be so: every acknowledged value, in the open.
 type model struct {
-	rows     map[rowID][]int64
-	settled  map[ProducerID]map[uint64]Batch
-	entries  []*Entry // the log
-	outcomes [][]Outcome
-	index    uint64
-	clockMs  int64
+	rows    map[rowID][]int64
+	settled map[ProducerID]map[uint64]Batch
+	entries []*Entry // the log
+	index   uint64
+	clockMs int64
 }
 
 func newModel() *model {

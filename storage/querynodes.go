@@ -67,10 +67,10 @@ type gatherer struct {
 	cursor   *bbolt.Cursor // nil when the file has no node rows
 	take     func(at int, start int64, sketch []byte) error
 
-	stored, wanted []uint32
-	seen           []int64 // by node: serial of the bucket that was counted last
-	serial         int64
-	key            []byte
+	stored []uint32
+	seen   []int64 // by node: serial of the bucket that was counted last
+	serial int64
+	key    []byte
 }
 
 func (s *search) gatherer(selected []uint32, take func(at int, start int64, sketch []byte) error) *gatherer {

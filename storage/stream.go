@@ -137,7 +137,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	s.at += int64(n)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF // the file is shorter than its pages
 	case err == nil && s.at == s.size:
 		s.err = io.EOF
