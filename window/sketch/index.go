@@ -64,13 +64,13 @@ func indexOfFloat(x float64) int32 {
 	return (exponent-1023)<<maxScale + int32(int64(carries[f>>sliceShift]+f)>>sliceShift)
 }
 
-// index returns the index at scale 8 of |v| for v other than zero, and v's sign.
-func (v Number) index() (i int32, negative bool) {
-	if v.float {
-		f := math.Float64frombits(v.bits)
+// index returns the index at scale 8 of |n| for n other than zero, and n's sign.
+func (n Number) index() (i int32, negative bool) {
+	if n.float {
+		f := math.Float64frombits(n.bits)
 		return indexOfFloat(math.Abs(f)), f < 0
 	}
-	return indexOf(magnitude(int64(v.bits))), int64(v.bits) < 0
+	return indexOf(magnitude(int64(n.bits))), int64(n.bits) < 0
 }
 
 // magnitude returns |v|, right for the least int64 too.

@@ -32,8 +32,10 @@ const (
 
 	// MinPrecision to MaxPrecision are the precisions a sketch may have: half
 	// the width of an interval is 1.08 %, 0.54 %, 0.27 % and 0.135 % for 5 to 8.
-	MinPrecision     = 5
-	MaxPrecision     = maxScale
+	MinPrecision = 5
+	// MaxPrecision is the finest, the scale at which nodes count.
+	MaxPrecision = maxScale
+	// DefaultPrecision is what clusters have unless told otherwise.
 	DefaultPrecision = 7
 
 	// MaxEncodedSize bounds an encoded sketch in bytes. TestEncodedSize_Worst
