@@ -66,7 +66,7 @@ file it cannot trust.`,
 	f.StringSliceVar(&a.join, "join", nil, "`addresses` of members, to form a cluster with or to join")
 	f.IntVar(&a.bootstrapExpect, "bootstrap-expect", 0, "form a cluster once this `number` of members has met")
 	f.StringVar(&a.retention, "retention", "standard", "what is kept how long: standard, forever or a `file`")
-	f.IntVar(&a.precision, "precision", 7, "of stored sketches, 5 to 8: a relative error of at most 1.1, 0.54, 0.27 or 0.14 %")
+	f.IntVar(&a.precision, "precision", 7, "of stored sketches, 5 to 8: bins are 2.2, 1.1, 0.54 or 0.27 % wide")
 	f.BoolVar(&a.insecure, "insecure", false, "allow to listen beyond this machine without TLS and authentication")
 	f.Uint64Var(&a.snapshotEntries, "snapshot-entries", raftfsm.DefaultSnapshotEntries, "log `entries` after which the log is truncated")
 	f.Uint64Var(&a.trailingLogs, "trailing-logs", raftfsm.DefaultTrailingLogs, "log `entries` kept behind a snapshot")
