@@ -78,7 +78,7 @@ func (a *account) seal() []*epoch {
 func (c *Client) lose(a *account, e RefusedError, d Dropped) {
 	d.Reason = e.Reason
 	switch e.Reason {
-	case ReasonMemory, ReasonClosed:
+	case ReasonMemory, ReasonClosed, ReasonAge:
 		c.stats.Dropped += d.Values
 	default:
 		c.stats.refuse(e.Reason, d.Values)

@@ -18,6 +18,7 @@ const (
 	defaultInFlight   = 4
 	maxInFlight       = 8
 	defaultPending    = 64 << 20
+	defaultSpoolAge   = 7 * 24 * time.Hour
 
 	// minFlushEvery keeps the clock goroutine from spinning.
 	minFlushEvery = time.Millisecond
@@ -52,6 +53,21 @@ type Options struct {
 	// are dropped, counted and reported.
 	MaxPendingBytes int64
 
+	// Spool names a directory for what is not acknowledged yet, so that it
+	// survives the process: see RecorderOptions.Spool. With it here, New fails
+	// where it cannot be opened, and trackers spool without any Recorder.
+	Spool string
+
+	// SpoolBytes bounds the sketches in the spool; the file may be up to twice
+	// as large. What is in the spool is in memory, too, so MaxPendingBytes
+	// bounds it as well: the smaller counts, and is the default.
+	SpoolBytes int64
+
+	// SpoolAge is how long a sketch may wait in the spool before it is given up
+	// and reported. 0 means 7 days, after which the cluster has forgotten
+	// whether it had counted a batch; negative means for ever.
+	SpoolAge time.Duration
+
 	// Logger receives what an operator should read. Nil discards.
 	Logger *slog.Logger
 
@@ -79,6 +95,9 @@ type Client struct {
 	kick chan struct{}  // wakes the clock goroutine: something new to look at
 
 	collect sync.Mutex // held while values are moved from recorders to the queue
+	opening sync.Mutex // held while a spool is opened
+
+	inherited account // of what an earlier process left in the spool
 
 	mu       sync.Mutex // guards what follows
 	accounts map[*account]struct{}
@@ -87,6 +106,7 @@ type Client struct {
 	ticking  bool    // the clock goroutine runs
 	closed   bool    // no recorder may be added
 	queue    queue
+	spool    *spooler // nil without one
 	cluster  cluster
 	producer *producer
 	inFlight int           // batches
@@ -125,7 +145,13 @@ func New(addrs []string, o Options) (*Client, error) {
 		producer:  newProducer(),
 		hurry:     make(chan struct{}),
 	}
+	c.inherited = account{client: c, source: inherited{}, every: o.FlushEvery}
 	c.life, c.end = context.WithCancel(context.Background())
+	if o.Spool != "" {
+		if err := c.openSpool(o.Spool); err != nil {
+			return nil, err
+		}
+	}
 	return c, nil
 }
 
@@ -142,12 +168,15 @@ func (o *Options) fill() error {
 		return bad("Timeout", "is negative")
 	case o.MaxPendingBytes < 0:
 		return bad("MaxPendingBytes", "is negative")
+	case o.SpoolBytes < 0:
+		return bad("SpoolBytes", "is negative")
 	}
 	orElse(&o.FlushEvery, defaultFlushEvery)
 	o.FlushEvery = max(o.FlushEvery, minFlushEvery)
 	orElse(&o.MaxInFlight, defaultInFlight)
 	orElse(&o.Timeout, defaultTimeout)
 	orElse(&o.MaxPendingBytes, defaultPending)
+	orElse(&o.SpoolAge, defaultSpoolAge)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -202,17 +231,21 @@ func (c *Client) Close(ctx context.Context) error {
 	c.end() // under the lock: no goroutine is started after it
 	c.mu.Unlock()
 	c.work.Wait()
-	values, batches := c.abandon()
+	safe, spoolErr := c.closeSpool()
+	values, batches := c.abandon(safe)
 	c.reportDrops()
 	c.mu.Lock()
 	c.reported = true
 	c.mu.Unlock()
 	c.transport.close()
 	if unsent == nil || values == 0 {
-		return lost
+		return join(lost, spoolErr)
 	}
 	unsent.Values, unsent.Batches = values, batches
-	return join(unsent, lost)
+	if safe {
+		unsent.Spooled = values
+	}
+	return join(unsent, lost, spoolErr)
 }
 
 // Stats returns what the client has done so far.

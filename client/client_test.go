@@ -259,19 +259,6 @@ func TestRecorder_SameMetricGivesSameHandle(t *testing.T) {
 	}
 }
 
-func TestRecorder_SpoolIsRefusedAloud(t *testing.T) {
-	c, _, _ := newTest(t, Options{})
-	defer closeNow(t, c)
-	rec := c.Recorder("n1", RecorderOptions{Spool: "/somewhere"})
-	rec.AddInt("m", 1)
-	if err := rec.Flush(t.Context()); err != nil {
-		t.Errorf("Flush = %v", err)
-	}
-	if err := rec.Err(); !errors.Is(err, ErrSpool) {
-		t.Errorf("Err = %v, want ErrSpool", err)
-	}
-}
-
 func TestClient_ClosedRefusesEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, f, _ := newTest(t, Options{})

@@ -113,6 +113,7 @@ func (c *Client) round() time.Duration {
 		a.release()
 		a.due = c.nextDue(a.every, now)
 	}
+	c.expire(now)
 	c.pump()
 	c.sweep()
 	next := time.Unix(open+bucketSeconds, 0)

@@ -33,9 +33,8 @@ var (
 	// ErrClosed says that the client, recorder or tracker is closed.
 	ErrClosed = errors.New("client: closed")
 
-	// ErrSpool says that a Recorder was asked for a spool, which this version
-	// does not have: its unsent sketches live in memory only.
-	ErrSpool = errors.New("client: spool not supported yet: unsent sketches are kept in memory only")
+	// ErrNoSpool says that a client without a spool was asked to Sync.
+	ErrNoSpool = errors.New("client: no spool: set Options.Spool or RecorderOptions.Spool")
 )
 
 // Reasons for a loss that the client itself finds. Those of the cluster are
@@ -45,8 +44,10 @@ const (
 	ReasonBadNode   = api.ReasonBadNode   // the node id is empty, too long or not printable
 	ReasonNotFinite = api.ReasonNotFinite // NaN or an infinity
 	ReasonRange     = api.ReasonRange     // more than sketch.MaxCount values in one bucket, or a time out of range
-	ReasonMemory    = "memory"            // Options.MaxPendingBytes was reached
+	ReasonMemory    = "memory"            // Options.MaxPendingBytes or SpoolBytes was reached
 	ReasonClosed    = "closed"            // added after Close, or not sent before its deadline
+	ReasonAge       = "age"               // in the spool for longer than Options.SpoolAge
+	ReasonDamaged   = "damaged_spool"     // a piece of the spool that could not be read; how many values is not known
 )
 
 // RefusedError says that something will never be accepted as it is, and why.
@@ -84,17 +85,22 @@ func (e *RefusedError) Error() string {
 }
 
 // UnsentError says what was not acknowledged when the time was up. After Flush
-// it is still on its way; after Close it is gone, or may have been counted
-// without our knowing: as Err says.
+// it is still on its way; after Close it is in the spool, or gone, or may have
+// been counted without our knowing: as Spooled and Err say.
 type UnsentError struct {
 	Values  uint64 // values whose fate is open
 	Batches uint64 // batches handed to the network and not acknowledged
+	Spooled uint64 // after Close: of Values, those that the next process finds in the spool
 	Err     error  // why: the end of the context and the last failure
 }
 
 // Error says how much and why.
 func (e *UnsentError) Error() string {
-	return fmt.Sprintf("%s not acknowledged (%s on the way): %v", number(e.Values, "value"), number(e.Batches, "batch"), e.Err)
+	kept := ""
+	if e.Spooled > 0 {
+		kept = fmt.Sprintf(", %d of them kept in the spool", e.Spooled)
+	}
+	return fmt.Sprintf("%s not acknowledged (%s on the way)%s: %v", number(e.Values, "value"), number(e.Batches, "batch"), kept, e.Err)
 }
 
 // number says how many there are of something.

@@ -33,6 +33,11 @@ type delta struct {
 
 	precision uint8
 	sends     uint8 // how often it was put into a batch
+
+	// For the spool.
+	id      uint64 // in it, 0 while it has none
+	created int64  // unix seconds
+	stored  bool   // the file holds it as a delta, or may
 }
 
 func (d *delta) size() int64 { return int64(len(d.data)) + deltaOverhead }
@@ -73,9 +78,10 @@ func (l *deltas) emit(metric window.Metric, node string, start int64, s *sketch.
 
 // queue is what waits to be sent, oldest first. It is guarded by Client.mu.
 type queue struct {
-	ready []*delta
-	bytes int64 // of everything unsettled: ready, held back and on its way
-	limit int64 // most bytes in a batch, 0 for the default
+	ready   []*delta
+	replays []*batch // found in the spool, go first
+	bytes   int64    // of everything unsettled: ready, held back and on its way
+	limit   int64    // most bytes in a batch, 0 for the default
 }
 
 // enqueue takes over what a drain has found. It ships at once what fills a
@@ -88,6 +94,7 @@ func (c *Client) enqueue(l *deltas) {
 	defer c.mu.Unlock()
 	a := l.account
 	e := a.current()
+	now := time.Now().Unix()
 	for _, d := range l.list {
 		d.epoch = e
 		if d.count > sketch.MaxCount {
@@ -99,6 +106,8 @@ func (c *Client) enqueue(l *deltas) {
 		e.values += d.count
 		c.stats.Values += d.count
 		c.queue.bytes += d.size()
+		d.created = now
+		c.keep(d)
 		a.held = append(a.held, d)
 		a.heldBytes += d.size()
 	}
@@ -176,7 +185,9 @@ func (c *Client) mergeInto(f, d *delta) bool {
 	data, _ := x.AppendBinary(nil)
 	c.queue.bytes += int64(len(data)) - int64(len(f.data))
 	f.data, f.count, f.precision = data, f.count+d.count, uint8(x.Precision())
+	f.created = max(f.created, d.created) // or a merged one would be the sooner too old
 	f.epoch.values += d.count
+	c.keep(f)
 	c.settle(d)
 	return true
 }
@@ -185,6 +196,7 @@ func (c *Client) mergeInto(f, d *delta) bool {
 // c.mu is held.
 func (c *Client) settle(d *delta) {
 	c.queue.bytes -= d.size()
+	c.forget(d)
 	d.epoch.open--
 	d.epoch.values -= d.count
 	d.epoch.check()

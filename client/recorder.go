@@ -15,9 +15,13 @@ type RecorderOptions struct {
 	// FlushEvery is how often to ship; 0 means Options.FlushEvery.
 	FlushEvery time.Duration
 
-	// Spool names a directory for unsent sketches that shall survive the
-	// process. This version has no spool: a recorder that is asked for one
-	// keeps its sketches in memory like any other, and says so in Err.
+	// Spool names a directory in which the client keeps what is not
+	// acknowledged yet, so that it survives the process: at the latest a moment
+	// after each bucket's end, and when Sync returns. The program has to import
+	// client/spool. A client has one spool, which all its recorders and
+	// trackers share from then on, and a directory belongs to one client at a
+	// time. Where it cannot be opened, the recorder works without and says so
+	// in Err; Options.Spool is for those who would rather not start.
 	Spool string
 }
 
@@ -44,8 +48,10 @@ func (c *Client) Recorder(node string, o RecorderOptions) *Recorder {
 		r.bad = refusal(err, ReasonBadNode)
 	}
 	if o.Spool != "" {
-		r.note = ErrSpool
-		c.log.Warn("recorder has no spool", "node", node, "error", ErrSpool)
+		if err := c.openSpool(o.Spool); err != nil {
+			r.note = err
+			c.log.Error("recorder has no spool", "node", node, "error", err)
+		}
 	}
 	if o.FlushEvery <= 0 {
 		o.FlushEvery = c.options.FlushEvery
@@ -133,16 +139,14 @@ func (r *Recorder) AddAt(metric string, t time.Time, f float64) error {
 func (r *Recorder) Node() string { return r.node }
 
 // Err returns everything that was lost so far, by reason: what the cluster
-// refused, bad names, and what memory had no room for. Nil means nothing was.
+// refused, bad names, and what memory had no room for; and why the spool does
+// not work, if one was asked for. Nil means that all is well.
 func (r *Recorder) Err() error {
 	err := r.err()
 	if r.bad != nil && err == nil {
 		err = r.bad
 	}
-	if r.note != nil {
-		err = join(r.note, err)
-	}
-	return err
+	return join(r.note, r.client.spoolError(), err)
 }
 
 // Flush returns nil when everything added before the call is counted by the

@@ -14,7 +14,7 @@ import (
 
 // accepted books a batch that the cluster has counted, and the entries in it
 // that were refused one by one.
-func (c *Client) accepted(b *batch, message *dmtv1.Batch, res *dmtv1.BatchResult) {
+func (c *Client) accepted(b *batch, res *dmtv1.BatchResult) {
 	refusals := make(map[int]*dmtv1.Refusal, len(res.GetRefused()))
 	for _, r := range res.GetRefused() {
 		if int(r.GetEntry()) < len(b.deltas) {
@@ -24,6 +24,7 @@ func (c *Client) accepted(b *batch, message *dmtv1.Batch, res *dmtv1.BatchResult
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b.producer.settle(b.seq)
+	c.forgetBatch(b)
 	c.stats.Batches++
 	// Of a batch counted by an earlier try, or with many refusals, the cluster
 	// knows only how many there were.
@@ -37,7 +38,7 @@ func (c *Client) accepted(b *batch, message *dmtv1.Batch, res *dmtv1.BatchResult
 			continue
 		}
 		c.stats.Sketches++
-		c.stats.SketchBytes += uint64(len(message.Entries[i].Sketch))
+		c.stats.SketchBytes += uint64(len(b.entries[i].Sketch))
 		c.stats.AckedValues += d.count
 	}
 }
@@ -63,7 +64,7 @@ func (c *Client) loseSome(b *batch, n uint64) {
 // refusedWhole deals with a batch that can never be accepted as it is. The hole
 // that it leaves in the numbers is filled by an empty batch, whose answer also
 // tells for certain whether an earlier try was counted after all.
-func (c *Client) refusedWhole(b *batch, message *dmtv1.Batch, cause error) {
+func (c *Client) refusedWhole(b *batch, cause error) {
 	j := judge(cause)
 	switch j.reason {
 	case api.ReasonWindow, api.ReasonTooOldToDeduplicate, api.ReasonClusterID:
@@ -74,27 +75,47 @@ func (c *Client) refusedWhole(b *batch, message *dmtv1.Batch, cause error) {
 		c.giveUp(b, b.deltas, j, cause)
 		return
 	}
+	c.mu.Lock()
+	b.void = true
+	if c.spool != nil {
+		if _, ok := c.spool.batches[b]; ok {
+			c.keepBatch(b)
+		}
+	}
+	c.mu.Unlock()
+	if !c.onDisk(b) {
+		c.back(b)
+		return
+	}
+	c.settleVoid(b, j, cause)
+}
+
+// settleVoid sends the empty batch. Without a cause the refusal was an earlier
+// process's: what was not counted is sent once more, to hear it again.
+func (c *Client) settleVoid(b *batch, j judgement, cause error) {
 	_, err := c.send(b, b.empty())
 	switch {
+	case err == nil && cause == nil:
+		c.giveUp(b, nil, j, nil)
 	case err == nil:
 		c.sortOut(b, j, cause)
 	case errors.Is(err, errEnded):
 		c.back(b)
 	case judge(err).reason == api.ReasonConflict:
 		// Counted by a try whose answer was lost.
-		c.accepted(b, message, &dmtv1.BatchResult{Status: dmtv1.BatchResult_DUPLICATE})
+		c.accepted(b, &dmtv1.BatchResult{Status: dmtv1.BatchResult_DUPLICATE})
 	default:
-		c.rebirth(b, judge(err), cause)
+		c.rebirth(b, judge(err), join(cause, err))
 	}
 }
 
 // rebirth starts a new life. The batch goes with it, unless some try of it may
 // have been counted: that would count it twice.
 func (c *Client) rebirth(b *batch, j judgement, cause error) {
-	if b.doubt || b.deltas[0].sends >= maxSends {
+	if b.doubt || len(b.deltas) > 0 && b.deltas[0].sends >= maxSends {
 		c.giveUp(b, b.deltas, j, cause)
 	} else {
-		c.back(b)
+		c.giveUp(b, nil, j, nil)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +130,7 @@ func (c *Client) rebirth(b *batch, j judgement, cause error) {
 // in it was counted: what was not to blame is sent again.
 func (c *Client) sortOut(b *batch, j judgement, cause error) {
 	guilty := b.deltas
-	if b.deltas[0].sends < maxSends {
+	if len(b.deltas) > 0 && b.deltas[0].sends < maxSends {
 		if i, ok := entryIn(j.field); ok && i < len(b.deltas) {
 			guilty = b.deltas[i : i+1]
 		} else if j.tooMuch(cause) && len(b.deltas) > 1 {
@@ -150,10 +171,13 @@ func entryIn(field string) (int, bool) {
 	return i, ok && err == nil && i >= 0
 }
 
-// giveUp books the guilty deltas of a batch as refused, and queues the others
-// again, in front.
+// giveUp books the guilty deltas of a batch as refused for a cause, and queues
+// the others again, in front: to be sent under another number.
 func (c *Client) giveUp(b *batch, guilty []*delta, j judgement, cause error) {
-	message := cause.Error()
+	message := ""
+	if cause != nil {
+		message = cause.Error()
+	}
 	if b.doubt {
 		message += "; an earlier try may have been counted"
 	}
@@ -164,9 +188,11 @@ func (c *Client) giveUp(b *batch, guilty []*delta, j judgement, cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b.producer.settle(b.seq)
+	c.forgetBatch(b)
 	var again []*delta
 	for _, d := range b.deltas {
 		if !bad[d] {
+			c.keep(d)
 			again = append(again, d)
 			continue
 		}
@@ -176,7 +202,8 @@ func (c *Client) giveUp(b *batch, guilty []*delta, j judgement, cause error) {
 	c.queue.ready = append(again, c.queue.ready...)
 }
 
-// back puts a batch into the queue again, in front. Its number is done with.
+// back puts what a batch holds into the queue again, in front, when the client
+// ends: for abandon to count. In the spool it stays a batch.
 func (c *Client) back(b *batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,16 +211,24 @@ func (c *Client) back(b *batch) {
 }
 
 // abandon books everything that is left when the client ends, and returns how
-// much that was.
-func (c *Client) abandon() (values, batches uint64) {
+// much that was. What is safe in the spool is no loss.
+func (c *Client) abandon(safe bool) (values, batches uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for a := range c.accounts {
 		a.release()
 	}
+	batches = c.producer.next - 1 - c.producer.low - uint64(len(c.producer.settled)) + uint64(len(c.queue.replays))
+	for _, b := range c.queue.replays {
+		c.queue.ready = append(c.queue.ready, b.deltas...)
+	}
+	c.queue.replays = nil
 	for _, d := range c.queue.ready {
-		c.settle(d)
 		values += d.count
+		if safe {
+			continue
+		}
+		c.settle(d)
 		message := "not sent before the client was closed"
 		if d.sends > 0 {
 			message = "not acknowledged before the client was closed: may have been counted"
@@ -201,5 +236,5 @@ func (c *Client) abandon() (values, batches uint64) {
 		c.lose(d.account, RefusedError{Reason: ReasonClosed, Message: message, Sketches: 1}, d.lost())
 	}
 	c.queue.ready = nil
-	return values, c.producer.next - 1 - c.producer.low - uint64(len(c.producer.settled))
+	return values, batches
 }

@@ -1,12 +1,15 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/distributed-median-tracker/dmt/client/internal/record"
 	"github.com/distributed-median-tracker/dmt/internal/api"
 	dmtv1 "github.com/distributed-median-tracker/dmt/internal/api/dmt/v1"
 	"github.com/distributed-median-tracker/dmt/window"
@@ -63,12 +66,29 @@ type batch struct {
 	seenMs   int64
 	cluster  cluster
 	deltas   []*delta
-	doubt    bool // some try may have been counted
+	entries  []record.Entry // of the deltas, as they go out: the same bytes every time
+	doubt    bool           // some try may have been counted
+
+	// For the spool.
+	created int64 // unix seconds
+	void    bool  // refused: an empty batch may have gone out under its number
+	stored  bool  // the file holds it, or may
+	saved   bool  // the file holds it as it is
 }
 
 // pump puts batches on their way, as many as may be. c.mu is held.
 func (c *Client) pump() {
-	for len(c.queue.ready) > 0 && c.inFlight < c.options.MaxInFlight && c.life.Err() == nil {
+	for c.inFlight < c.options.MaxInFlight && c.life.Err() == nil {
+		if len(c.queue.replays) > 0 {
+			b := c.queue.replays[0]
+			c.queue.replays = c.queue.replays[1:]
+			c.inFlight++
+			c.work.Go(func() { c.deliver(b) })
+			continue
+		}
+		if len(c.queue.ready) == 0 {
+			return
+		}
 		if !c.cluster.known(time.Now()) {
 			if !c.learning {
 				c.learning = true
@@ -80,19 +100,31 @@ func (c *Client) pump() {
 			return
 		}
 		b := c.nextBatch()
+		if b == nil {
+			return
+		}
 		c.inFlight++
 		c.work.Go(func() { c.deliver(b) })
 	}
 }
 
-// nextBatch numbers the oldest deltas. c.mu is held.
+// nextBatch numbers the oldest deltas. It returns nil if none may be sent as
+// long as the spool is broken. c.mu is held.
 func (c *Client) nextBatch() *batch {
+	if c.spool != nil && c.spool.broken != nil {
+		// What the file holds has to stay there until it can be written. What
+		// is new may pass.
+		slices.SortStableFunc(c.queue.ready, func(a, b *delta) int { return cmp.Compare(btoi(a.stored), btoi(b.stored)) })
+		if c.queue.ready[0].stored {
+			return nil
+		}
+	}
 	limit := c.queue.limit
 	if limit == 0 {
 		limit = batchBytes
 	}
 	n, bytes := 0, int64(0)
-	for n < len(c.queue.ready) && n < batchEntries {
+	for n < len(c.queue.ready) && n < batchEntries && (n == 0 || c.sendable(c.queue.ready[n])) {
 		bytes += c.queue.ready[n].size()
 		if n > 0 && bytes > limit {
 			break
@@ -105,12 +137,32 @@ func (c *Client) nextBatch() *batch {
 		seenMs:   c.cluster.clockMs,
 		cluster:  c.cluster,
 		deltas:   c.queue.ready[:n:n],
+		entries:  make([]record.Entry, n),
+		created:  time.Now().Unix(),
 	}
-	for _, d := range b.deltas {
+	for i, d := range b.deltas {
 		d.sends++
+		b.entries[i] = record.Entry{
+			Metric: string(d.metric), Node: d.node,
+			Start:  b.cluster.base.Floor(d.start),
+			Sketch: d.at(b.cluster.precision),
+		}
 	}
 	c.queue.ready = c.queue.ready[n:]
+	c.keepBatch(b)
 	return b
+}
+
+// sendable says that a delta may be numbered, the spool being as it is.
+func (c *Client) sendable(d *delta) bool {
+	return c.spool == nil || c.spool.broken == nil || !d.stored
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // learn asks for the cluster's settings, until it is told.
@@ -157,14 +209,9 @@ func baseWidth(tiers []*dmtv1.Tier) window.Width {
 // sends the same bytes, by which the cluster knows a repetition.
 func (b *batch) message() *dmtv1.Batch {
 	m := b.empty()
-	m.Entries = make([]*dmtv1.Entry, len(b.deltas))
-	for i, d := range b.deltas {
-		m.Entries[i] = &dmtv1.Entry{
-			Metric: string(d.metric),
-			Node:   d.node,
-			Start:  b.cluster.base.Floor(d.start),
-			Sketch: d.at(b.cluster.precision),
-		}
+	m.Entries = make([]*dmtv1.Entry, len(b.entries))
+	for i, e := range b.entries {
+		m.Entries[i] = &dmtv1.Entry{Metric: e.Metric, Node: e.Node, Start: e.Start, Sketch: e.Sketch}
 	}
 	return m
 }
@@ -191,15 +238,21 @@ func (d *delta) at(precision int) []byte {
 
 // deliver sends a batch until its fate is known or the client is closed.
 func (c *Client) deliver(b *batch) {
-	message := b.message()
-	res, err := c.send(b, message)
 	switch {
-	case err == nil:
-		c.accepted(b, message, res)
-	case errors.Is(err, errEnded):
+	case !c.onDisk(b):
 		c.back(b)
+	case b.void:
+		c.settleVoid(b, judgement{}, nil)
 	default:
-		c.refusedWhole(b, message, err)
+		res, err := c.send(b, b.message())
+		switch {
+		case err == nil:
+			c.accepted(b, res)
+		case errors.Is(err, errEnded):
+			c.back(b)
+		default:
+			c.refusedWhole(b, err)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

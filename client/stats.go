@@ -9,7 +9,10 @@ type Stats struct {
 	Values   uint64 `json:"values,string"`
 	RawBytes uint64 `json:"raw_bytes,string"`
 
-	// Of these, so many values in so many sketches and batches are acknowledged.
+	// Recovered values were found in the spool, left by an earlier process.
+	Recovered uint64 `json:"recovered,string"`
+
+	// Of both, so many values in so many sketches and batches are acknowledged.
 	AckedValues uint64 `json:"acked_values,string"`
 	Sketches    uint64 `json:"sketches,string"`
 	Batches     uint64 `json:"batches,string"`
