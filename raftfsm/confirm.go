@@ -35,7 +35,6 @@ func (n *Node) confirmLeader(term uint64) error {
 			req := &raft.AppendEntriesRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.server), Addr: addr},
 				Term:      term,
-				Leader:    addr,
 			}
 			var resp raft.AppendEntriesResponse
 			err := n.trans.AppendEntries(s.ID, s.Address, req, &resp)

@@ -1,8 +1,10 @@
 package raftfsm
 
 import (
+	"context"
 	"math/rand/v2"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -15,15 +17,25 @@ import (
 func crashRound(c *testCluster, l *load, rnd *rand.Rand) {
 	c.t.Helper()
 	l.start(4)
-	l.more(100 + rnd.Uint64N(200))
+	l.more((100 + rnd.Uint64N(200)) * uint64(l.buckets))
 	for _, m := range c.members {
 		if rnd.IntN(2) == 0 {
 			snapshot(c.t, m)
 		}
 	}
-	for _, i := range rnd.Perm(len(c.members)) {
-		c.members[i].kill()
+	var dying sync.WaitGroup // all at once, all of them under load
+	for _, m := range c.members {
+		flush := rnd.IntN(2) == 0
+		dying.Go(func() {
+			if flush { // entries that are applied meanwhile are the ones at stake
+				if err := m.running().Store().Flush(context.Background()); err != nil {
+					c.t.Error(err)
+				}
+			}
+			m.kill()
+		})
 	}
+	dying.Wait()
 	for _, i := range rnd.Perm(len(c.members)) {
 		c.members[i].start()
 	}
@@ -48,7 +60,7 @@ func crashCluster(t *testing.T, tune func(*Options)) (*testCluster, *rand.Rand) 
 func TestCrash_AllMembersUnderLoad(t *testing.T) {
 	t.Parallel()
 	c, rnd := crashCluster(t, func(*Options) {})
-	l := &load{c: c}
+	l := &load{c: c, buckets: 60} // rows make a flush take long enough to be overtaken
 	for range 10 {
 		crashRound(c, l, rnd)
 		c.equal(l.acked)
@@ -70,13 +82,13 @@ func TestCrash_FindsTheProducerTableOfTheLiveHead(t *testing.T) {
 			*(*bool)(unsafe.Pointer(field.UnsafeAddr())) = true
 		}
 	})
-	l := &load{c: c}
-	for range 10 {
+	l := &load{c: c, buckets: 60} // rows make a flush take long enough to be overtaken
+	for range 20 {
 		crashRound(c, l, rnd)
 		if err := until(t.Context(), 2*time.Second, func() string { return c.differs(l.acked) }); err != nil {
 			t.Logf("found: %v", err)
 			return
 		}
 	}
-	t.Error("ten rounds with the bug planted found nothing")
+	t.Error("20 rounds with the bug planted found nothing")
 }

@@ -9,6 +9,9 @@ import (
 
 // stopProcess reports the first fatal error.
 func (n *Node) stopProcess(err error) {
+	if n.killed.Load() {
+		return // by ourselves: the state was closed under the state machine
+	}
 	n.fatal.Do(func() {
 		n.o.Logger.Error("member stops", "member", n.ident.ID, "error", err)
 		n.o.OnFatal(err)
@@ -44,21 +47,19 @@ func (n *Node) Kill() {
 // while Raft runs, so whoever waits for one is waited for first. That takes as
 // long as Raft takes to notice that it has no quorum, 150 ms at the default scale.
 func (n *Node) stop(kill bool) error {
+	var err error
 	if kill {
-		if err := closeTransport(n.trans); err != nil {
-			n.log.Debug("close transport", "error", err)
-		}
+		// The state first: what is applied from here on is lost to the file, as
+		// it is in a crash. A flush that ran beside the shutdown would save it.
+		n.killed.Store(true)
+		err = errors.Join(n.db.Kill(), closeTransport(n.trans))
 	}
 	n.cancel()
 	n.changed.fire()
 	n.loops.Wait()
-	err := closeTransport(n.trans) // or calls to members that are gone take seconds
+	err = errors.Join(err, closeTransport(n.trans)) // or calls to members that are gone take seconds
 	n.calls.close()
-	err = errors.Join(err, n.raft.Shutdown().Error())
-	if kill {
-		err = errors.Join(err, n.db.Kill())
-	}
-	return errors.Join(err, n.closeFiles())
+	return errors.Join(err, n.raft.Shutdown().Error(), n.closeFiles())
 }
 
 func (n *Node) closeFiles() error {

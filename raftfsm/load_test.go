@@ -9,10 +9,11 @@ import (
 // load is producers that send numbered batches all the time, each batch until
 // it is settled, and count what was acknowledged.
 type load struct {
-	c    *testCluster
-	stop chan struct{}
-	wg   sync.WaitGroup
-	seqs [8]uint64 // of producers, one goroutine each
+	c       *testCluster
+	buckets int // of a batch, 0 is one
+	stop    chan struct{}
+	wg      sync.WaitGroup
+	seqs    [8]uint64 // of producers, one goroutine each
 
 	mu    sync.Mutex // guards acked
 	acked map[string]uint64
@@ -34,7 +35,13 @@ func (l *load) produce(p int) {
 		default:
 		}
 		l.seqs[p]++
-		if _, err := l.c.send(testBatch(l.c.t, byte(p+1), l.seqs[p], node, 2)); err != nil {
+		b := testBatch(l.c.t, byte(p+1), l.seqs[p], node, 2)
+		for i := 1; i < l.buckets; i++ {
+			d := b.Deltas[0]
+			d.Start += 10 * (int64(l.seqs[p])*7 + int64(i)) % 5000
+			b.Deltas = append(b.Deltas, d)
+		}
+		if _, err := l.c.send(b); err != nil {
 			l.c.t.Error(err)
 			return
 		}
@@ -42,7 +49,7 @@ func (l *load) produce(p int) {
 		if l.acked == nil {
 			l.acked = make(map[string]uint64)
 		}
-		l.acked[node] += 2
+		l.acked[node] += 2 * uint64(len(b.Deltas))
 		l.mu.Unlock()
 	}
 }

@@ -81,6 +81,7 @@ type Node struct {
 	loops   sync.WaitGroup
 	calls   tracker // goroutines that wait for Raft
 	closing atomic.Bool
+	killed  atomic.Bool
 	stopped sync.Once
 	stopErr error
 	fatal   sync.Once

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/distributed-median-tracker/dmt/window"
@@ -97,68 +98,72 @@ func TestRead_SeesEveryAcknowledgedWrite(t *testing.T) {
 // A leader that is cut off must not answer: the others may have gone on.
 func TestRead_CutOffLeaderDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	c := newInmemCluster(t, 3, nil)
-	c.startAll()
-	c.ingest(testBatch(t, 1, 1, "n", 1))
-	old := c.leader()
-	c.partition(old)
-	// Not even by a heartbeat that was answered before the cut.
-	if got, err := askCount(t, old.running(), window.Linearizable, time.Second); !errors.Is(err, ErrNoLeader) {
-		t.Errorf("the cut-off leader answers %d, %v, want ErrNoLeader", got, err)
-	}
-	if _, err := askCount(t, old.running(), window.Stale, time.Second); err != nil {
-		t.Errorf("a stale read at the cut-off member = %v", err)
-	}
-	eventually(t, 10*time.Second, func() string {
+	synctest.Test(t, func(t *testing.T) {
+		c := newInmemCluster(t, 3, nil)
+		c.startAll()
+		c.ingest(testBatch(t, 1, 1, "n", 1))
+		old := c.leader()
+		c.partition(old)
+		// Not even by a heartbeat that was answered before the cut.
+		if got, err := askCount(t, old.running(), window.Linearizable, time.Second); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("the cut-off leader answers %d, %v, want ErrNoLeader", got, err)
+		}
+		if _, err := askCount(t, old.running(), window.Stale, time.Second); err != nil {
+			t.Errorf("a stale read at the cut-off member = %v", err)
+		}
+		eventually(t, 10*time.Second, func() string {
+			for _, m := range c.members {
+				if m != old && m.running().IsLeader() {
+					return ""
+				}
+			}
+			return "the others elect nobody"
+		})
+		c.ingest(testBatch(t, 1, 2, "n", 1))
 		for _, m := range c.members {
-			if m != old && m.running().IsLeader() {
-				return ""
+			if m == old {
+				continue
+			}
+			if got, err := askCount(t, m.running(), window.Linearizable, 5*time.Second); err != nil || got != 2 {
+				t.Errorf("member %s answers %d, %v, want 2", m.id, got, err)
 			}
 		}
-		return "the others elect nobody"
+		if got, err := askCount(t, old.running(), window.Linearizable, time.Second); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("the cut-off member answers %d, %v, want ErrNoLeader", got, err)
+		}
+		c.heal()
+		if got, err := askCount(t, old.running(), window.Linearizable, 10*time.Second); err != nil || got != 2 {
+			t.Errorf("the old leader answers %d, %v after it is back, want 2", got, err)
+		}
+		c.equal(map[string]uint64{"n": 2})
 	})
-	c.ingest(testBatch(t, 1, 2, "n", 1))
-	for _, m := range c.members {
-		if m == old {
-			continue
-		}
-		if got, err := askCount(t, m.running(), window.Linearizable, 5*time.Second); err != nil || got != 2 {
-			t.Errorf("member %s answers %d, %v, want 2", m.id, got, err)
-		}
-	}
-	if got, err := askCount(t, old.running(), window.Linearizable, time.Second); !errors.Is(err, ErrNoLeader) {
-		t.Errorf("the cut-off member answers %d, %v, want ErrNoLeader", got, err)
-	}
-	c.heal()
-	if got, err := askCount(t, old.running(), window.Linearizable, 10*time.Second); err != nil || got != 2 {
-		t.Errorf("the old leader answers %d, %v after it is back, want 2", got, err)
-	}
-	c.equal(map[string]uint64{"n": 2})
 }
 
 func TestRead_LeaderLevelAndStaleness(t *testing.T) {
 	t.Parallel()
-	c := newInmemCluster(t, 3, nil)
-	c.startAll()
-	c.ingest(testBatch(t, 1, 1, "n", 1))
-	for _, m := range c.members {
-		if got, err := askCount(t, m.running(), window.Leader, 5*time.Second); err != nil || got != 1 {
-			t.Errorf("read leader at %s = %d, %v, want 1", m.id, got, err)
+	synctest.Test(t, func(t *testing.T) {
+		c := newInmemCluster(t, 3, nil)
+		c.startAll()
+		c.ingest(testBatch(t, 1, 1, "n", 1))
+		for _, m := range c.members {
+			if got, err := askCount(t, m.running(), window.Leader, 5*time.Second); err != nil || got != 1 {
+				t.Errorf("read leader at %s = %d, %v, want 1", m.id, got, err)
+			}
 		}
-	}
-	follower := c.followers()[0]
-	n := follower.running()
-	if err := n.gate(context.Background(), window.Stale, 5*time.Second); err != nil {
-		t.Errorf("a follower in touch is too stale: %v (age %v)", err, n.age())
-	}
-	c.partition(follower)
-	eventually(t, 10*time.Second, func() string {
-		if err := n.gate(context.Background(), window.Stale, 100*time.Millisecond); !errors.Is(err, ErrTooStale) {
-			return "a follower out of touch is fresh"
+		follower := c.followers()[0]
+		n := follower.running()
+		if err := n.gate(context.Background(), window.Stale, 5*time.Second); err != nil {
+			t.Errorf("a follower in touch is too stale: %v (age %v)", err, n.age())
 		}
-		return ""
+		c.partition(follower)
+		eventually(t, 10*time.Second, func() string {
+			if err := n.gate(context.Background(), window.Stale, 100*time.Millisecond); !errors.Is(err, ErrTooStale) {
+				return "a follower out of touch is fresh"
+			}
+			return ""
+		})
+		if err := n.gate(context.Background(), window.Stale, 0); err != nil {
+			t.Errorf("a stale read of any age = %v", err)
+		}
 	})
-	if err := n.gate(context.Background(), window.Stale, 0); err != nil {
-		t.Errorf("a stale read of any age = %v", err)
-	}
 }

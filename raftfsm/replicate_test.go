@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -185,15 +186,17 @@ func TestFSM_SecondInitChangesNothing(t *testing.T) {
 
 func TestProposer_TicksWhenIdle(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, nil)
-	c.startAll()
-	n := c.members[0].running()
-	before := n.ClockMs()
-	eventually(t, 15*time.Second, func() string {
-		if n.ClockMs() < before+int64(tickEvery/time.Millisecond) {
-			return "the log clock of an idle cluster stands"
-		}
-		return ""
+	synctest.Test(t, func(t *testing.T) {
+		c := newInmemCluster(t, 1, nil)
+		c.startAll()
+		n := c.members[0].running()
+		before := n.ClockMs()
+		eventually(t, 15*time.Second, func() string {
+			if n.ClockMs() < before+int64(tickEvery/time.Millisecond) {
+				return "the log clock of an idle cluster stands"
+			}
+			return ""
+		})
 	})
 }
 

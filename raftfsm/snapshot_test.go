@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -28,39 +29,41 @@ func oneTrailing(o *Options) { o.TrailingLogs = 1 }
 // and not the one that Raft cuts the log at, panics in NewRaft.
 func TestSnapshot_IdleElectionsThenRestartThenInstall(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, oneTrailing)
-	c.startAll()
-	c.ingest(testBatch(t, 1, 1, "n", 4))
-	for range 3 {
-		dead := c.leader()
-		dead.kill()
-		c.leader()
-		dead.start()
-		c.ready()
-	}
-	for _, m := range c.members {
-		snapshot(t, m)
-		if n, _ := m.running().logs.size(); n > 3 {
-			t.Errorf("member %s keeps %d log entries, want about one", m.id, n)
+	synctest.Test(t, func(t *testing.T) {
+		c := newInmemCluster(t, 3, oneTrailing)
+		c.startAll()
+		c.ingest(testBatch(t, 1, 1, "n", 4))
+		for range 3 {
+			dead := c.leader()
+			dead.kill()
+			c.leader()
+			dead.start()
+			c.ready()
 		}
-	}
-	for _, m := range c.members {
-		m.kill()
-	}
-	c.startAll()
-	c.equal(map[string]uint64{"n": 4})
+		for _, m := range c.members {
+			snapshot(t, m)
+			if n, _ := m.running().logs.size(); n > 3 {
+				t.Errorf("member %s keeps %d log entries, want about one", m.id, n)
+			}
+		}
+		for _, m := range c.members {
+			m.kill()
+		}
+		c.startAll()
+		c.equal(map[string]uint64{"n": 4})
 
-	empty := c.add("z")
-	empty.start(func(o *Options) { o.BootstrapExpect = 0 })
-	c.ready()
-	c.equal(map[string]uint64{"n": 4})
-	if state, ok := empty.running().Store().FlushedState(); !ok || state.Index == 0 {
-		t.Errorf("the new member was not given a snapshot: %+v", state)
-	}
-	empty.kill()
-	c.startAll()
-	c.ingest(testBatch(t, 1, 2, "n", 4))
-	c.equal(map[string]uint64{"n": 8})
+		empty := c.add("z")
+		empty.start(func(o *Options) { o.BootstrapExpect = 0 })
+		c.ready()
+		c.equal(map[string]uint64{"n": 4})
+		if state, ok := empty.running().Store().FlushedState(); !ok || state.Index == 0 {
+			t.Errorf("the new member was not given a snapshot: %+v", state)
+		}
+		empty.kill()
+		c.startAll()
+		c.ingest(testBatch(t, 1, 2, "n", 4))
+		c.equal(map[string]uint64{"n": 8})
+	})
 }
 
 // Barriers are entries that the state machine never sees; Raft's snapshot is
@@ -135,37 +138,39 @@ func TestSnapshot_InstallOnMemberThatWasAway(t *testing.T) {
 // snapshot once, and goes on.
 func TestSnapshot_InstallOverUncommittedEntries(t *testing.T) {
 	t.Parallel()
-	c := newInmemCluster(t, 3, oneTrailing)
-	c.startAll()
-	c.ingest(testBatch(t, 1, 1, "n", 1))
-	old := c.leader()
-	c.partition(old)
-	// Entries that reach the disk of the old leader only.
-	for seq := uint64(100); seq < 110; seq++ {
-		old.running().raft.Apply(encodeAll(t, 1, nil), 0)
-	}
-	eventually(t, 10*time.Second, func() string {
+	synctest.Test(t, func(t *testing.T) {
+		c := newInmemCluster(t, 3, oneTrailing)
+		c.startAll()
+		c.ingest(testBatch(t, 1, 1, "n", 1))
+		old := c.leader()
+		c.partition(old)
+		// Entries that reach the disk of the old leader only.
+		for seq := uint64(100); seq < 110; seq++ {
+			old.running().raft.Apply(encodeAll(t, 1, nil), 0)
+		}
+		eventually(t, 10*time.Second, func() string {
+			for _, m := range c.members {
+				if m != old && m.running().IsLeader() {
+					return ""
+				}
+			}
+			return "the others elect nobody"
+		})
+		for seq := uint64(2); seq <= 30; seq++ {
+			c.ingest(testBatch(t, 1, seq, "n", 1))
+		}
 		for _, m := range c.members {
-			if m != old && m.running().IsLeader() {
-				return ""
+			if m != old {
+				snapshot(t, m)
 			}
 		}
-		return "the others elect nobody"
+		c.heal()
+		c.equal(map[string]uint64{"n": 30})
+		old.kill()
+		c.startAll()
+		c.ingest(testBatch(t, 1, 31, "n", 1))
+		c.equal(map[string]uint64{"n": 31})
 	})
-	for seq := uint64(2); seq <= 30; seq++ {
-		c.ingest(testBatch(t, 1, seq, "n", 1))
-	}
-	for _, m := range c.members {
-		if m != old {
-			snapshot(t, m)
-		}
-	}
-	c.heal()
-	c.equal(map[string]uint64{"n": 30})
-	old.kill()
-	c.startAll()
-	c.ingest(testBatch(t, 1, 31, "n", 1))
-	c.equal(map[string]uint64{"n": 31})
 }
 
 func TestSnapshot_DamagedInstallIsRefused(t *testing.T) {
