@@ -117,6 +117,7 @@ func (db *DB) applyBatch(b *Batch, index uint64) Outcome {
 	s := settlement{id: b.Producer, seq: b.Seq, clockMs: db.live.clockMs, record: record{b.Hash, b.Refused}}
 	db.producers.settle(s)
 	db.current.settled = append(db.current.settled, s)
+	db.current.bytes += deltaOverhead
 	db.current.important = true
 	for i := range b.Deltas {
 		db.applyDelta(&b.Deltas[i])

@@ -54,7 +54,8 @@ type head struct {
 	config  configuration
 }
 
-// deltaOverhead is what a delta occupies beside its sketch.
+// deltaOverhead is about what a delta occupies beside its sketch, and what the
+// settling of a batch occupies.
 const deltaOverhead = 64
 
 func newHead() *head { return &head{metrics: make(map[uint32]map[int64]*headBucket)} }

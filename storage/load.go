@@ -162,7 +162,6 @@ func readCatalogue(tx *bbolt.Tx, s state) (*catalogue, error) {
 	}
 	var key []byte
 	for n := range s.metrics {
-		key = numberKey(key[:0], n)
 		row, err := readMetricRow(tx, n)
 		if err != nil {
 			return nil, err
