@@ -49,8 +49,11 @@ type Options struct {
 	Timeout time.Duration
 
 	// MaxPendingBytes bounds the memory of sketches that are not yet
-	// acknowledged. 0 means 64 MiB. Past it the oldest that were never sent
-	// are dropped, counted and reported.
+	// acknowledged. 0 means 64 MiB. Past it the oldest buckets that were never
+	// sent are merged into ones of a minute, and as that fills of ten minutes,
+	// an hour and a day: no value is lost, but those are then found at the
+	// beginning of their minute or hour. When that is not enough the oldest are
+	// dropped. Stats and the logger tell of both, OnDrop of drops.
 	MaxPendingBytes int64
 
 	// Spool names a directory for what is not acknowledged yet, so that it

@@ -8,14 +8,8 @@ import (
 	"github.com/distributed-median-tracker/dmt/window/sketch"
 )
 
-const (
-	// deltaOverhead is what a delta costs in memory besides its bytes.
-	deltaOverhead = 128
-
-	// dropTo is how far the queue is emptied once it is over its bound, so
-	// that a long outage does not pay for making room with every sketch.
-	dropTo = 15.0 / 16
-)
+// deltaOverhead is what a delta costs in memory besides its bytes.
+const deltaOverhead = 128
 
 // emitFunc takes over one bucket's values.
 type emitFunc func(metric window.Metric, node string, start int64, s *sketch.Sketch)
@@ -122,74 +116,6 @@ func (c *Client) enqueue(l *deltas) {
 func (a *account) release() {
 	a.client.queue.ready = append(a.client.queue.ready, a.held...)
 	a.held, a.heldBytes = nil, 0
-}
-
-// bound keeps the memory of unsettled sketches under its limit. What waits for
-// its hour is put on its way first; then deltas of one bucket are merged, and
-// last the oldest that were never sent are dropped. c.mu is held.
-func (c *Client) bound() {
-	if c.queue.bytes <= c.options.MaxPendingBytes {
-		return
-	}
-	for a := range c.accounts {
-		a.release()
-	}
-	c.mergeEqual()
-	if c.queue.bytes <= c.options.MaxPendingBytes {
-		return
-	}
-	keep := int64(float64(c.options.MaxPendingBytes) * dropTo)
-	n := 0
-	for ; n < len(c.queue.ready) && c.queue.bytes > keep; n++ {
-		d := c.queue.ready[n]
-		c.settle(d)
-		c.lose(d.account, RefusedError{Reason: ReasonMemory, Sketches: 1,
-			Message: "no room for more unsent sketches", Limit: fmt.Sprint(c.options.MaxPendingBytes, " bytes")}, d.lost())
-	}
-	c.queue.ready = append([]*delta(nil), c.queue.ready[n:]...)
-}
-
-// mergeEqual merges the waiting deltas that one source has for the same
-// bucket. c.mu is held.
-func (c *Client) mergeEqual() {
-	type key struct {
-		account *account
-		metric  window.Metric
-		node    string
-		start   int64
-	}
-	first := make(map[key]*delta, len(c.queue.ready))
-	kept := c.queue.ready[:0]
-	for _, d := range c.queue.ready {
-		k := key{d.account, d.metric, d.node, d.start}
-		f := first[k]
-		if f == nil || !c.mergeInto(f, d) {
-			first[k] = d
-			kept = append(kept, d)
-		}
-	}
-	clear(c.queue.ready[len(kept):])
-	c.queue.ready = kept
-}
-
-// mergeInto adds d to f, if both are whole and the sum is not too much.
-func (c *Client) mergeInto(f, d *delta) bool {
-	if f.count+d.count > sketch.MaxCount {
-		return false
-	}
-	var x, y sketch.Sketch
-	if x.UnmarshalBinary(f.data) != nil || y.UnmarshalBinary(d.data) != nil {
-		return false // cannot be: we encoded both; the cluster will say so
-	}
-	x.Merge(&y)
-	data, _ := x.AppendBinary(nil)
-	c.queue.bytes += int64(len(data)) - int64(len(f.data))
-	f.data, f.count, f.precision = data, f.count+d.count, uint8(x.Precision())
-	f.created = max(f.created, d.created) // or a merged one would be the sooner too old
-	f.epoch.values += d.count
-	c.keep(f)
-	c.settle(d)
-	return true
 }
 
 // settle forgets a delta: it is counted, refused, dropped, or part of another.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/distributed-median-tracker/dmt/internal/api"
 	dmtv1 "github.com/distributed-median-tracker/dmt/internal/api/dmt/v1"
+	"github.com/distributed-median-tracker/dmt/window"
 	"github.com/distributed-median-tracker/dmt/window/sketch"
 )
 
@@ -520,9 +521,9 @@ func TestClient_OutageIsBoundedInMemory(t *testing.T) {
 		w.make(func(string, string) trouble { return lost })
 		tr := c.MedianTracker("m")
 		added, worst := uint64(0), int64(0)
-		for range 120 { // twenty minutes
-			for i := range 50 {
-				for range 20 {
+		for range 30 { // five minutes
+			for i := range 1500 { // more than fit in at any width
+				for range 2 {
 					tr.AddValue(fmt.Sprint("n", i), rng.Int64N(1_000_000))
 					added++
 				}
@@ -553,14 +554,96 @@ func TestClient_OutageIsBoundedInMemory(t *testing.T) {
 			t.Errorf("told of %d dropped values, want %d", told, s.Dropped)
 		}
 		// What is left are the newest buckets.
-		oldest := int64(1 << 62)
+		newest := int64(0)
 		for k := range f.rows {
-			oldest = min(oldest, k.start)
+			newest = max(newest, k.start)
 		}
-		if age := time.Now().Unix() - oldest; age > 900 {
-			t.Errorf("the oldest bucket kept is %d s old", age)
+		// Where even a day's width is too fine, the newest are at its beginning.
+		if day := window.Width(86400).Floor(time.Now().Unix()); newest < day {
+			t.Errorf("the newest bucket kept begins at %d, before the day %d", newest, day)
 		}
 		closeNow(t, c)
+	})
+}
+
+// TestClient_OutageWidensBucketsBeforeItDrops is an outage of three days: not a
+// value is lost, and the younger a bucket, the finer it is.
+func TestClient_OutageWidensBucketsBeforeItDrops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 40 << 10
+		c, f, w := newTest(t, Options{MaxPendingBytes: limit, OnDrop: func(d Dropped) { t.Errorf("dropped %+v", d) }})
+		w.make(func(string, string) trouble { return lost })
+		rng := rand.New(rand.NewPCG(9, 9))
+		rec := c.Recorder("n1", RecorderOptions{})
+		added, want := uint64(0), make(map[int64]uint64) // by day
+		time.Sleep(5 * time.Second)                      // off the ends of buckets
+		end := time.Now().Add(72 * time.Hour)
+		for time.Now().Before(end) {
+			for range 3 {
+				rec.AddInt("m", rng.Int64N(1000))
+				added++
+				want[window.Width(86400).Floor(time.Now().Unix())]++
+			}
+			time.Sleep(10 * time.Second)
+			if rng.IntN(100) == 0 {
+				if n := c.Stats().PendingBytes; n > limit {
+					t.Fatalf("%d bytes pending, want up to %d", n, limit)
+				}
+			}
+		}
+		s := c.Stats()
+		w.make(nil)
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := f.sum("m"); n != added || s.Coarsened == 0 {
+			t.Errorf("%d values arrived, want %d; %d coarsened", n, added, s.Coarsened)
+		}
+		got, now := make(map[int64]uint64), time.Now().Unix()
+		var widest [2]uint64 // in the first and the last hour
+		for k, s := range f.rows {
+			got[window.Width(86400).Floor(k.start)] += s.Count()
+			if now-k.start > 71*3600 {
+				widest[0] = max(widest[0], s.Count())
+			} else if now-k.start < 120 {
+				widest[1] = max(widest[1], s.Count())
+			}
+		}
+		for day, n := range want {
+			if got[day] != n {
+				t.Errorf("day %d: %d values, want %d", day, got[day], n)
+			}
+		}
+		if widest[0] < 18 || widest[1] > 3 {
+			t.Errorf("buckets of the first hour hold up to %d values, of the last two minutes %d; want minutes or more, and 3", widest[0], widest[1])
+		}
+		t.Logf("%d buckets of %d for three days", len(f.rows), added/3)
+	})
+}
+
+func TestSpool_SizeCapWidensBuckets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLives(t)
+		l.w.make(func(string, string) trouble { return lost })
+		c := l.start(t, Options{SpoolBytes: 20 << 10})
+		rec := c.Recorder("n1", RecorderOptions{})
+		for i := range 400 {
+			rec.AddInts("m", []int64{int64(i), 5})
+			time.Sleep(10 * time.Second)
+		}
+		time.Sleep(time.Second)
+		kill(c)
+		l.w.make(nil)
+		c = l.start(t, Options{SpoolBytes: 20 << 10})
+		if s := c.Stats(); s.Recovered != 800 || s.PendingBytes > 20<<10 {
+			t.Errorf("Stats = %+v, want 800 values in 20 KiB", s)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := l.f.sum("m"); n != 800 {
+			t.Errorf("%d values arrived, want 800", n)
+		}
 	})
 }
 

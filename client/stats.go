@@ -34,6 +34,11 @@ type Stats struct {
 	Refused         map[string]uint64 `json:"refused,omitempty"`
 	RefusedSketches uint64            `json:"refused_sketches,string"`
 
+	// Coarsened counts values that were moved to the beginning of a minute, ten
+	// minutes, an hour or a day for want of memory, each time they were: they
+	// are counted, but not at their time any more.
+	Coarsened uint64 `json:"coarsened,string"`
+
 	// Dropped counts values given up for want of memory or time.
 	Dropped uint64 `json:"dropped,string"`
 
