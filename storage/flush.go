@@ -150,6 +150,9 @@ func (f *flusher) run(gen *generation) error {
 	if err := f.write(); err != nil {
 		return err
 	}
+	if f.db.onCommit != nil {
+		f.db.onCommit()
+	}
 	if err := tx.Commit(); err != nil {
 		return err
 	}

@@ -144,3 +144,13 @@ func copyFile(t failer, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// hashOf returns the hash of the logical content.
+func hashOf(t testing.TB, db *DB) [32]byte {
+	t.Helper()
+	h, _, err := db.Hash(ctx)
+	if err != nil {
+		t.Fatalf("Hash: %v", err)
+	}
+	return h
+}

@@ -143,6 +143,10 @@ type DB struct {
 	// head and writing it.
 	onFrozen func()
 
+	// onView and onCommit, when a test sets them, are called by a reader after each
+	// of the two steps of taking a view, and by a flush before its commit.
+	onView, onCommit func()
+
 	// saveLive makes a flush store the producers of the live head instead of
 	// those of the flushed one. Only a test sets it, to show that the crash
 	// test finds out.

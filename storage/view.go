@@ -57,6 +57,7 @@ func (db *DB) begin(m *metric, span window.Span) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.step()
 	if err := v.finish(); err != nil {
 		return nil, err
 	}
@@ -75,6 +76,7 @@ func (db *DB) beginWithProducers(ctx context.Context) (*view, error) {
 		}
 		db.mu.RUnlock()
 		if err == nil {
+			v.step()
 			err = v.finish()
 		}
 		if err == nil {
@@ -153,8 +155,15 @@ func (v *view) open() error {
 	if v.tx, err = v.gen.bolt.Begin(false); err != nil {
 		return err
 	}
+	v.step()
 	v.file, err = readState(v.tx)
 	return err
+}
+
+func (v *view) step() {
+	if v.db.onView != nil {
+		v.db.onView()
+	}
 }
 
 func (v *view) close() {
