@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distributed-median-tracker/dmt/window"
@@ -101,6 +102,8 @@ type Client struct {
 	opening sync.Mutex // held while a spool is opened
 
 	inherited account // of what an earlier process left in the spool
+
+	openNow atomic.Int64 // same as open, for those without the lock
 
 	mu       sync.Mutex // guards what follows
 	accounts map[*account]struct{}
@@ -230,6 +233,11 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	unsent := c.settled(ctx, accounts)
 	lost := c.takeLosses(accounts)
+	for _, a := range accounts {
+		if r, ok := a.source.(*Recorder); ok {
+			lost = join(lost, r.openLocals())
+		}
+	}
 	c.mu.Lock()
 	c.end() // under the lock: no goroutine is started after it
 	c.mu.Unlock()

@@ -54,6 +54,37 @@ func BenchmarkHandle_AddInt(b *testing.B) {
 	})
 }
 
+// BenchmarkLocal_AddInt is the hot loop: a Local for each goroutine.
+func BenchmarkLocal_AddInt(b *testing.B) {
+	vs := lognormal(1<<14, 1)
+	for _, procs := range []int{1, 2} {
+		b.Run(fmt.Sprintf("goroutines=%d", procs), func(b *testing.B) {
+			var locals []*Local
+			for range procs {
+				rec, _ := quiet(b)
+				rec.Metric("m").AddInts(vs) // warm
+				locals = append(locals, rec.Metric("m").Local())
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			done := make(chan struct{})
+			for _, l := range locals {
+				go func() {
+					for i := 0; i < b.N/procs; i++ {
+						l.AddInt(vs[i&(1<<14-1)])
+					}
+					l.Close()
+					done <- struct{}{}
+				}()
+			}
+			for range procs {
+				<-done
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "values/s")
+		})
+	}
+}
+
 func addParallel(b *testing.B, procs int, handle func(int) *Handle) {
 	vs := lognormal(1<<14, 1)
 	for i := range procs {

@@ -20,6 +20,7 @@ func (c *Client) enrol(a *account) bool {
 	if !c.ticking {
 		c.ticking = true
 		c.open = bucketOf(now)
+		c.openNow.Store(c.open)
 		c.jitter = c.random()
 		c.work.Go(c.tick)
 	}
@@ -103,6 +104,13 @@ func (c *Client) round() time.Duration {
 	for _, a := range due {
 		if a.every < bucketSeconds*time.Second {
 			c.drain(a, open)
+		} else if r, ok := a.source.(*Recorder); ok {
+			// What Locals have handed over meanwhile joins its bucket, which
+			// has waited here for its jitter.
+			out := newDeltas(a)
+			out.late = true
+			r.drainLate(out.emit)
+			c.enqueue(out)
 		}
 	}
 	c.collect.Unlock()
@@ -132,6 +140,7 @@ func (c *Client) rotate(start int64) {
 	c.mu.Lock()
 	old := c.open
 	c.open = start
+	c.openNow.Store(start)
 	accounts := c.listAccounts()
 	if old != start {
 		c.jitter = c.random()

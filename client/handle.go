@@ -103,6 +103,39 @@ func (h *Handle) AddN(f float64, n uint64) error {
 	return nil
 }
 
+// Adds counts every value of fs that is finite, at less cost than one by one.
+// Others are refused, and make it return ErrNotFinite.
+func (h *Handle) Adds(fs []float64) (err error) {
+	for len(fs) > 0 {
+		n := h.adds(fs)
+		if n == len(fs) {
+			return err
+		}
+		h.mu.Lock()
+		if h.refuse != nil {
+			return h.lost(uint64(len(fs) - n))
+		}
+		_ = h.lostAs(notFinite(fs[n]), 1) // booked; the sentinel is returned
+		err, fs = ErrNotFinite, fs[n+1:]
+	}
+	return err
+}
+
+// adds counts values up to the first that is refused, and returns how many.
+func (h *Handle) adds(fs []float64) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.refuse != nil {
+		return 0
+	}
+	for i, f := range fs {
+		if h.now.Add(f) != nil {
+			return i
+		}
+	}
+	return len(fs)
+}
+
 // AddIntAt counts v in the bucket that holds t. What is too old or too new for
 // the cluster is refused there, and reported by Flush and Err. It never waits:
 // somebody who loads much at once calls Flush every some ten thousand values,
@@ -145,6 +178,12 @@ func (h *Handle) bucket(t time.Time) (*sketch.Sketch, bool) {
 		h.lostAs(&RefusedError{Reason: ReasonRange, Field: "time", Message: fmt.Sprintf("%v is out of range", t)}, 1)
 		return nil, false
 	}
+	return h.explicit(start), true
+}
+
+// explicit returns the sketch of the bucket that begins at start. The lock is
+// held.
+func (h *Handle) explicit(start int64) *sketch.Sketch {
 	s := h.own[start]
 	if s == nil {
 		if len(h.own) >= maxOwnBuckets {
@@ -156,7 +195,7 @@ func (h *Handle) bucket(t time.Time) (*sketch.Sketch, bool) {
 		s = new(sketch.Sketch)
 		h.own[start] = s
 	}
-	return s, true
+	return s
 }
 
 // why repeats the reason of the last refusal by bucket.
@@ -213,9 +252,25 @@ func (h *Handle) drain(start int64, emit emitFunc) {
 	}
 	h.mu.Unlock()
 
+	if same := own[start]; s != nil && same != nil {
+		s.Merge(same)
+		delete(own, start)
+	}
 	if s != nil {
 		emit(h.metric, h.recorder.node, start, s)
 	}
+	for start, s := range own {
+		emit(h.metric, h.recorder.node, start, s)
+	}
+}
+
+// drainLate hands out what was counted into explicit buckets since the last
+// drain.
+func (h *Handle) drainLate(emit emitFunc) {
+	h.mu.Lock()
+	own := h.own
+	h.own = nil
+	h.mu.Unlock()
 	for start, s := range own {
 		emit(h.metric, h.recorder.node, start, s)
 	}

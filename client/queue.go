@@ -45,6 +45,7 @@ type deltas struct {
 	account   *account
 	precision int // to encode at; 0 while the cluster's is not known
 	list      []*delta
+	late      bool // of buckets that were drained before, and may be held still
 }
 
 // newDeltas asks for the precision once. It takes c.mu.
@@ -89,6 +90,9 @@ func (c *Client) enqueue(l *deltas) {
 	a := l.account
 	e := a.current()
 	now := time.Now().Unix()
+	if l.late {
+		defer a.mergeHeld(len(a.held))
+	}
 	for _, d := range l.list {
 		d.epoch = e
 		if d.count > sketch.MaxCount {
@@ -110,6 +114,40 @@ func (c *Client) enqueue(l *deltas) {
 	}
 	c.bound()
 	c.pump()
+}
+
+// mergeHeld merges what was held back after the first n into those. c.mu is
+// held.
+func (a *account) mergeHeld(n int) {
+	type key struct {
+		metric window.Metric
+		node   string
+		start  int64
+	}
+	if n >= len(a.held) {
+		return // nothing new, or all of it was released
+	}
+	at := make(map[key]*delta, n)
+	for _, d := range a.held[:n] {
+		at[key{d.metric, d.node, d.start}] = d
+	}
+	kept := a.held[:n]
+	for _, d := range a.held[n:] {
+		before := d.size()
+		f := at[key{d.metric, d.node, d.start}]
+		if f == nil {
+			kept = append(kept, d)
+			continue
+		}
+		grown := f.size()
+		if !a.client.mergeInto(f, d) {
+			kept = append(kept, d)
+			continue
+		}
+		a.heldBytes += f.size() - grown - before
+	}
+	clear(a.held[len(kept):])
+	a.held = kept
 }
 
 // release moves what an account has held back into the queue. c.mu is held.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,8 @@ type Recorder struct {
 	bad  *RefusedError // the node id is no good: every value is refused
 	note error         // what Err says besides losses
 
-	gone atomic.Bool // closed
+	gone   atomic.Bool  // closed
+	locals atomic.Int64 // not closed yet
 
 	mu      sync.RWMutex // guards the two below
 	handles map[string]*Handle
@@ -118,6 +120,9 @@ func (r *Recorder) AddInt(metric string, v int64) { r.Metric(metric).AddInt(v) }
 // AddInts counts every value of vs.
 func (r *Recorder) AddInts(metric string, vs []int64) { r.Metric(metric).AddInts(vs) }
 
+// Adds counts every value of fs that is finite; see Handle.Adds.
+func (r *Recorder) Adds(metric string, fs []float64) error { return r.Metric(metric).Adds(fs) }
+
 // AddIntN counts v n times.
 func (r *Recorder) AddIntN(metric string, v int64, n uint64) { r.Metric(metric).AddIntN(v, n) }
 
@@ -173,6 +178,7 @@ func (r *Recorder) Close(ctx context.Context) error {
 	r.shut()
 	err := r.client.flush(ctx, []*account{&r.account})
 	r.client.leave(&r.account)
+	err = join(err, r.openLocals())
 	if err == nil && r.bad != nil {
 		return r.bad
 	}
@@ -189,6 +195,22 @@ func (r *Recorder) drain(start int64, emit emitFunc) {
 	for _, h := range r.handlesNow() {
 		h.drain(start, emit)
 	}
+}
+
+// drainLate hands out what came for buckets that have been drained before.
+func (r *Recorder) drainLate(emit emitFunc) {
+	for _, h := range r.handlesNow() {
+		h.drainLate(emit)
+	}
+}
+
+// openLocals reports Locals that were not closed. What they hold back only
+// their owners can know.
+func (r *Recorder) openLocals() error {
+	if n := r.locals.Load(); n > 0 {
+		return fmt.Errorf("client: node %q: %d Locals were not closed, each may hold back up to %d values", r.node, n, localValues)
+	}
+	return nil
 }
 
 func (r *Recorder) shut() {
