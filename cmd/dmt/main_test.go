@@ -33,11 +33,13 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               setupScript,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"cluster": scriptCluster,
-			"exits":   scriptExits,
-			"ports":   scriptPorts,
-			"ready":   scriptReady,
-			"up":      scriptUp,
+			"cluster":   scriptCluster,
+			"exits":     scriptExits,
+			"listening": scriptListening,
+			"ports":     scriptPorts,
+			"ready":     scriptReady,
+			"send":      scriptSend,
+			"up":        scriptUp,
 		},
 	})
 }
