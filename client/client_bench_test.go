@@ -60,10 +60,13 @@ func BenchmarkLocal_AddInt(b *testing.B) {
 	for _, procs := range []int{1, 2} {
 		b.Run(fmt.Sprintf("goroutines=%d", procs), func(b *testing.B) {
 			var locals []*Local
+			rec, _ := quiet(b)
 			for range procs {
-				rec, _ := quiet(b)
-				rec.Metric("m").AddInts(vs) // warm
-				locals = append(locals, rec.Metric("m").Local())
+				l := rec.Metric("m").Local()
+				for _, v := range vs { // warm
+					l.AddInt(v)
+				}
+				locals = append(locals, l)
 			}
 			b.ReportAllocs()
 			b.ResetTimer()

@@ -31,6 +31,8 @@ type Handle struct {
 	now sketch.Recorder
 	own map[int64]*sketch.Sketch // explicit buckets, by start
 
+	shares []*share // of Locals
+
 	// Set when values are not wanted: the names are no good, or it is closed.
 	refuse *RefusedError
 	idle   bool // nothing came since the last drain
@@ -250,6 +252,7 @@ func (h *Handle) drain(start int64, emit emitFunc) {
 		// A bucket went by without a value: give the memory back.
 		h.now, h.idle = sketch.Recorder{}, true
 	}
+	s = h.drainShares(s)
 	h.mu.Unlock()
 
 	if same := own[start]; s != nil && same != nil {
@@ -282,6 +285,11 @@ func (h *Handle) shut() {
 	if h.refuse == nil {
 		h.refuse = errClosedValues
 	}
+	for _, s := range h.shares {
+		s.mu.Lock()
+		s.refuse = h.refuse
+		s.mu.Unlock()
+	}
 }
 
 // pending returns how many values were counted since the last drain.
@@ -289,6 +297,11 @@ func (h *Handle) pending() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := h.now.Count()
+	for _, s := range h.shares {
+		s.mu.Lock()
+		n += s.now.Count()
+		s.mu.Unlock()
+	}
 	for _, s := range h.own {
 		n += s.Count()
 	}

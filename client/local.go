@@ -1,6 +1,11 @@
 package client
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/distributed-median-tracker/dmt/window/sketch"
+)
 
 // localValues is how many values a Local holds back at most. More would spread
 // the cost of handing them over further, which is 0.1 ns a value already, and
@@ -23,17 +28,35 @@ type Local struct {
 	bucket int64         // the one that the values held back belong to
 	n      int
 	values [localValues]int64
-	handle *Handle
+	share  *share
 	closed bool
 
 	_ [64]byte // keeps the next one's owner off the cache line
 }
 
-// Local returns a Local for the calling goroutine.
+// share is what one Local has handed over: a part of what its Handle counts,
+// under a lock of its own, so that Locals do not wait for each other.
+type share struct {
+	handle *Handle
+
+	mu     sync.Mutex // guards what follows; taken after Handle.mu
+	now    sketch.Recorder
+	idle   bool
+	refuse *RefusedError
+	closed bool // the Local is: nothing more will come
+}
+
+// Local returns a Local for the calling goroutine, which has to close it: until
+// then it takes the memory of a Handle.
 func (h *Handle) Local() *Local {
 	h.recorder.locals.Add(1)
 	open := &h.recorder.client.openNow
-	return &Local{open: open, bucket: open.Load(), handle: h}
+	s := &share{handle: h}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.refuse = h.refuse
+	h.shares = append(h.shares, s)
+	return &Local{open: open, bucket: open.Load(), share: s}
 }
 
 // AddInt counts v.
@@ -51,8 +74,9 @@ func (l *Local) AddInt(v int64) {
 func (l *Local) next(v int64) {
 	l.Flush()
 	if l.closed {
-		l.handle.mu.Lock()
-		l.handle.lostAs(errClosedValues, 1)
+		h := l.share.handle
+		h.mu.Lock()
+		_ = h.lostAs(errClosedValues, 1) // booked; AddInt returns no error
 		return
 	}
 	l.values[0], l.n = v, 1
@@ -61,7 +85,7 @@ func (l *Local) next(v int64) {
 // AddInts counts every value of vs, at once.
 func (l *Local) AddInts(vs []int64) {
 	l.Flush()
-	l.handle.AddInts(vs)
+	l.share.handle.AddInts(vs)
 }
 
 // Flush hands over what is held back to the Handle: from then on it is like
@@ -71,7 +95,7 @@ func (l *Local) Flush() {
 		return
 	}
 	if l.n > 0 {
-		l.handle.take(l.bucket, l.values[:l.n])
+		l.share.take(l.bucket, l.values[:l.n])
 		l.n = 0
 	}
 	l.bucket = l.open.Load()
@@ -85,25 +109,59 @@ func (l *Local) Close() {
 	}
 	l.Flush()
 	l.closed, l.n = true, localValues // so that AddInt looks
-	l.handle.recorder.locals.Add(-1)
+	l.share.mu.Lock()
+	l.share.closed = true
+	l.share.mu.Unlock()
+	l.share.handle.recorder.locals.Add(-1)
 }
 
 // take counts values that belong to a bucket: the open one, or one that ended
 // before its owner came by.
-func (h *Handle) take(bucket int64, vs []int64) {
+func (s *share) take(bucket int64, vs []int64) {
+	h := s.handle
+	s.mu.Lock()
+	if s.refuse == nil && bucket == h.recorder.client.openNow.Load() {
+		s.now.AddInts(vs)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
 	h.mu.Lock()
 	if h.refuse != nil {
 		_ = h.lost(uint64(len(vs))) // booked; AddInt returns no error
 		return
 	}
-	if bucket == h.recorder.client.openNow.Load() {
-		h.now.AddInts(vs)
-		h.mu.Unlock()
-		return
-	}
-	s := h.explicit(bucket)
+	late := h.explicit(bucket)
 	for _, v := range vs {
-		s.AddInt(v)
+		late.AddInt(v)
 	}
 	h.mu.Unlock()
+}
+
+// drainShares adds what Locals have handed over to s, which is nil if there is
+// nothing else, and forgets those that are closed. The lock is held.
+func (h *Handle) drainShares(s *sketch.Sketch) *sketch.Sketch {
+	kept := h.shares[:0]
+	for _, x := range h.shares {
+		x.mu.Lock()
+		switch {
+		case x.now.Count() > 0:
+			part := x.now.Drain()
+			x.idle = false
+			if s == nil {
+				s = part
+			} else {
+				s.Merge(part)
+			}
+		case !x.idle:
+			x.now, x.idle = sketch.Recorder{}, true
+		}
+		if !x.closed {
+			kept = append(kept, x)
+		}
+		x.mu.Unlock()
+	}
+	clear(h.shares[len(kept):])
+	h.shares = kept
+	return s
 }
