@@ -61,6 +61,7 @@ func kill(c *Client) {
 	if c.spool != nil {
 		c.spool.store.Close() // the system closes files, too
 	}
+	c.transport.close() // and connections
 }
 
 func TestSpool_SurvivesAKill(t *testing.T) {
