@@ -59,7 +59,9 @@ func (n *Node) stop(kill bool) error {
 	n.loops.Wait()
 	err = errors.Join(err, closeTransport(n.trans)) // or calls to members that are gone take seconds
 	n.calls.close()
-	return errors.Join(err, n.raft.Shutdown().Error(), n.closeFiles())
+	err = errors.Join(err, n.raft.Shutdown().Error())
+	n.beats.shut()
+	return errors.Join(err, n.closeFiles())
 }
 
 func (n *Node) closeFiles() error {

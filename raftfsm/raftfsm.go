@@ -57,6 +57,7 @@ type Node struct {
 	clock  *quorumClock
 	prop   *proposer
 	rounds readRounds
+	beats  heartbeatGate
 
 	identMu sync.Mutex // guards ident.ClusterID; the rest of it never changes
 	ident   Identity
@@ -141,6 +142,7 @@ func (n *Node) open() error {
 	if n.logs, err = openLog(n.dir, n.stopProcess); err != nil {
 		return err
 	}
+	n.logs.writing = n.o.writing
 	if state, ok := n.db.FlushedState(); ok && state.Index > 0 {
 		if err := n.logs.installed(state.Index, state.Term); err != nil {
 			return fmt.Errorf("raftfsm: %w", err)
@@ -159,7 +161,11 @@ func (n *Node) openRaft() error {
 	if n.trans, err = n.newTransport(); err != nil {
 		return err
 	}
-	n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.logs, n.logs, n.snaps, n.trans)
+	machine := raft.FSM(n.fsm)
+	if n.o.machine != nil {
+		machine = n.o.machine(machine)
+	}
+	n.raft, err = raft.NewRaft(n.raftConfig(), machine, n.logs, n.logs, n.snaps, n.trans)
 	if err != nil {
 		return errors.Join(fmt.Errorf("raftfsm: start raft: %w", err), closeTransport(n.trans))
 	}
@@ -176,10 +182,10 @@ func (n *Node) newTransport() (raft.Transport, error) {
 		return trans, nil
 	}
 	n.stream = newStreamLayer(n.o.Address, (*streamNames)(n), n.o.Dial)
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return gatedTransport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.stream, MaxPool: 5, Timeout: 5 * time.Second,
 		Logger: newHclog(n.log, "raft-net"), MsgpackUseNewTimeFormat: true,
-	}), nil
+	}), &n.beats}, nil
 }
 
 func (n *Node) raftConfig() *raft.Config {
