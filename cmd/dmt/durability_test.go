@@ -49,13 +49,13 @@ func TestServe_KilledUnderLoadCountsEverythingOnce(t *testing.T) {
 	}
 	books := newLedger(seed)
 	for round := range rounds {
-		load := startLoad(t, books, members, round)
-		load.await(t, durabilityAcks)
+		pressure := startProducers(t, books, members, round)
+		pressure.await(t, durabilityAcks)
 		if round%3 == 2 {
 			// One is away for longer than the log reaches back.
 			away := members[round%len(members)]
 			away.kill(t)
-			load.await(t, durabilityAcks)
+			pressure.await(t, durabilityAcks)
 		}
 		for _, m := range members {
 			m.kill(t)
@@ -63,8 +63,8 @@ func TestServe_KilledUnderLoadCountsEverythingOnce(t *testing.T) {
 		for _, m := range members {
 			m.start(t)
 		}
-		load.await(t, durabilityProducers)
-		load.stop(t)
+		pressure.await(t, durabilityProducers)
+		pressure.stop(t)
 		for _, m := range members {
 			if err := books.compare(t.Context(), m.addr); err != nil {
 				t.Fatalf("round %d: member %s: %v", round, m.id, err)
@@ -312,18 +312,18 @@ func (l *ledger) compareFile(ctx context.Context, path string) error {
 	return err
 }
 
-// load is several producers that add, flush and count what is acknowledged.
-type load struct {
+// producers are clients that add, flush and count what is acknowledged.
+type producers struct {
 	acks    atomic.Int64
 	done    context.CancelFunc
 	workers sync.WaitGroup
 	errs    chan error
 }
 
-func startLoad(t *testing.T, books *ledger, members []*process, round int) *load {
+func startProducers(t *testing.T, books *ledger, members []*process, round int) *producers {
 	t.Helper()
 	ctx, done := context.WithCancel(t.Context())
-	l := &load{done: done, errs: make(chan error, durabilityProducers)}
+	l := &producers{done: done, errs: make(chan error, durabilityProducers)}
 	for p := range durabilityProducers {
 		// Each producer prefers another member.
 		var addrs []string
@@ -344,7 +344,7 @@ func startLoad(t *testing.T, books *ledger, members []*process, round int) *load
 }
 
 // produce adds values until ctx ends, and then waits until all are counted.
-func (l *load) produce(ctx context.Context, c *client.Client, books *ledger) error {
+func (l *producers) produce(ctx context.Context, c *client.Client, books *ledger) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*patience)
 	defer cancel()
 	recorders := map[string]*client.Recorder{}
@@ -365,7 +365,7 @@ func (l *load) produce(ctx context.Context, c *client.Client, books *ledger) err
 }
 
 // await waits for n further acknowledgements.
-func (l *load) await(t *testing.T, n int64) {
+func (l *producers) await(t *testing.T, n int64) {
 	t.Helper()
 	want := l.acks.Load() + n
 	err := await("acknowledgements", func() error {
@@ -385,7 +385,7 @@ func (l *load) await(t *testing.T, n int64) {
 }
 
 // stop returns when every value that was added is acknowledged.
-func (l *load) stop(t *testing.T) {
+func (l *producers) stop(t *testing.T) {
 	t.Helper()
 	l.done()
 	l.workers.Wait()
