@@ -21,6 +21,8 @@ type logStore struct {
 	fatal func(error)
 	grown chan struct{} // one token when entries were appended
 
+	writing func() // of Options
+
 	mu    sync.Mutex // guards the four below
 	first uint64     // index of sizes[0]
 	sizes []int64    // bytes per entry; the log has no gaps within
@@ -118,6 +120,9 @@ func (l *logStore) removed(lo, hi uint64) {
 // failed once may hold the entry or not, and may have lost what the kernel
 // dropped with the failed write: only a restart reads what is really there.
 func (l *logStore) StoreLogs(entries []*raft.Log) error {
+	if l.writing != nil {
+		l.writing()
+	}
 	if err := l.BoltStore.StoreLogs(entries); err != nil {
 		return l.failed("append to log", err)
 	}

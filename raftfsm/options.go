@@ -116,6 +116,9 @@ type Options struct {
 
 	anyPrecision bool              // Precision was 0
 	opened       func(*storage.DB) // tests plant faults here, before anything is applied
+
+	machine func(raft.FSM) raft.FSM // tests put themselves between Raft and the state machine
+	writing func()                  // tests slow the log's disk down; called before every append
 }
 
 // check fills in defaults. Every error names the option.
