@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/distributed-median-tracker/dmt/client"
@@ -154,4 +155,79 @@ func ExampleRecorder_Err() {
 	// refused 1 value: metric: " " after the name; a name is letters, digits, _ and : (bad_metric)
 	// refused 1 value: value: NaN is not a finite number (not_finite)
 	// closed
+}
+
+// With a spool what is not acknowledged survives the process. Here the cluster
+// is away while the first process lives.
+func ExampleRecorderOptions_spool() {
+	dir, err := os.MkdirTemp("", "dmt-spool")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+
+	first, err := client.New([]string{"127.0.0.1:1"}, client.Options{}) // nobody there
+	if err != nil {
+		log.Fatal(err)
+	}
+	rec := first.Recorder("web-17", client.RecorderOptions{Spool: dir})
+	rec.AddInts("latency_us", []int64{12, 15, 900})
+	soon, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	var unsent *client.UnsentError
+	if err := first.Close(soon); errors.As(err, &unsent) {
+		fmt.Println("not sent:", unsent.Values, "in the spool:", unsent.Spooled)
+	}
+
+	addr, stop := member()
+	defer stop()
+	second, err := client.New([]string{addr}, client.Options{Spool: dir})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := second.Flush(ctx); err != nil {
+		log.Fatal(err)
+	}
+	answer, err := second.Query(ctx, window.Query{Metric: "latency_us"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	median, _ := answer.Median()
+	fmt.Println(median.Value, answer.Count())
+	if err := second.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// not sent: 3 in the spool: 3
+	// 15 3
+}
+
+// A Local is for a loop that counts as fast as it can.
+func ExampleLocal() {
+	c, err := client.New([]string{"127.0.0.1:7171"}, client.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	latency := c.Recorder("web-17", client.RecorderOptions{}).Metric("latency_us")
+	var workers sync.WaitGroup
+	for range 4 {
+		workers.Go(func() {
+			l := latency.Local()
+			defer l.Close()
+			for v := range int64(1000) {
+				l.AddInt(v)
+			}
+		})
+	}
+	workers.Wait()
+	fmt.Println(c.Stats().Values)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := c.Close(ended); err != nil {
+		fmt.Println("closed before it was sent")
+	}
+	// Output:
+	// 4000
+	// closed before it was sent
 }

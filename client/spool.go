@@ -237,7 +237,7 @@ func (c *Client) runSpool() {
 		case <-wake:
 		case <-timer.C:
 		}
-		c.commit()
+		_ = c.commit() // it logs what goes wrong, and the next round tries again
 	}
 }
 
