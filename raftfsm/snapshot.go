@@ -105,6 +105,11 @@ func liveMeta(state storage.FlushedState, size int64) (*raft.SnapshotMeta, error
 
 // Open streams the state file from one read transaction, with the index that
 // this transaction holds, or a received snapshot for Restore.
+//
+// A received one behind the state is refused. It was overtaken on its way, by a
+// second attempt or by the log, and Raft does not look: it would go back to its
+// index, and end the process where the log from there on is cut already. Raft
+// opens it between the entries that it applies, so that none comes in between.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if id != liveID {
 		s.mu.Lock()
@@ -113,7 +118,12 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 		if r == nil {
 			return nil, nil, fmt.Errorf("raftfsm: no snapshot %q", id)
 		}
-		return &r.meta, &receivedReader{received: r, store: s}, nil
+		reader := &receivedReader{received: r, store: s}
+		if applied, _ := s.db.Applied(); r.meta.Index < applied {
+			reader.forget()
+			return nil, nil, fmt.Errorf("raftfsm: received snapshot at %d: the state is at %d already", r.meta.Index, applied)
+		}
+		return &r.meta, reader, nil
 	}
 	rc, state, size, err := s.db.OpenStream(context.Background())
 	if err != nil {
