@@ -518,3 +518,39 @@ func TestSpool_FullDiskStopsNeitherCountingNorTruth(t *testing.T) {
 		}
 	}
 }
+
+// TestSpool_WhatTheFileHoldsIsNotSentUnrecorded: the disk fails at the moment
+// at which a sketch that is in the file already becomes part of a batch.
+func TestSpool_WhatTheFileHoldsIsNotSentUnrecorded(t *testing.T) {
+	for _, torn := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLives(t)
+			l.w.make(func(string, string) trouble { return lost })
+			c := l.start(t, Options{})
+			disk := &faulty{Store: c.spool.store, torn: torn}
+			c.spool.store = disk
+			rec := c.Recorder("n1", RecorderOptions{FlushEvery: time.Second})
+			rec.AddInt("m", 1)
+			if err := c.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c.spool.writing.Lock()
+			disk.full = true
+			c.spool.writing.Unlock()
+			l.w.make(nil)
+			time.Sleep(2 * time.Minute)
+			if disk.failed == 0 || l.f.sum("m") != 0 {
+				t.Errorf("torn %v: %d commits failed, %d values were sent; want some and none", torn, disk.failed, l.f.sum("m"))
+			}
+			kill(c)
+			c = l.start(t, Options{})
+			if err := c.Flush(t.Context()); err != nil && !(torn && refusedFor(err, api.ReasonConflict)) {
+				t.Error(err)
+			}
+			if n := l.f.sum("m"); n > 1 || n == 0 && !torn {
+				t.Errorf("torn %v: %d values arrived, want 1", torn, n)
+			}
+			closeNow(t, c)
+		})
+	}
+}
