@@ -27,15 +27,19 @@ type simName struct {
 	seq      uint64
 }
 
-// Every batch has a row of its own, which shows whether it is there, and adds to
-// one that it shares. All of them lie in the hour before the bubble began.
-func (b simName) own() simRow {
-	return simRow{fmt.Sprintf("own%d", b.producer), simFirst + 10*int64(b.seq)}
+// rows are what a batch adds one value to. The first is its own, which shows
+// whether it is there; the last is shared with others. New nodes come up all the
+// time, two in one batch. All rows lie in the hour before the bubble began.
+func (b simName) rows() []simRow {
+	own, era := simFirst+10*int64(b.seq), b.seq/16
+	return []simRow{
+		{fmt.Sprintf("own%d-%d", b.producer, era), own},
+		{fmt.Sprintf("twin%d-%d", b.producer, era), own},
+		{fmt.Sprintf("all%d", b.seq%4), simFirst + 10*int64(b.seq%7)},
+	}
 }
 
-func (b simName) shared() simRow {
-	return simRow{fmt.Sprintf("all%d", b.seq%4), simFirst + 10*int64(b.seq%7)}
-}
+func (b simName) own() simRow { return b.rows()[0] }
 
 func (b simName) value() int64 { return int64(b.seq)*1000 + int64(b.producer) }
 
@@ -51,7 +55,7 @@ func (b simName) batch() (storage.Batch, error) {
 	batch := storage.Batch{
 		Producer: storage.ProducerID{byte(b.producer + 1), 9}, Seq: b.seq, SeenMs: 1 << 50, Hash: uint64(b.producer)<<32 | b.seq,
 	}
-	for _, row := range []simRow{b.own(), b.shared()} {
+	for _, row := range b.rows() {
 		one := sketch.New(7)
 		one.AddInt(b.value())
 		bytes, err := one.AppendBinary(nil)

@@ -10,21 +10,34 @@ import (
 
 // simPlant is a bug that a simulation must find. The zero value is none.
 type simPlant struct {
-	storage string                          // a field of storage.DB that plants it
-	machine func(raft.BatchingFSM) raft.FSM // or a state machine around the right one
+	storage string                                  // a field of storage.DB that plants it
+	machine func(raft.BatchingFSM) raft.BatchingFSM // or a state machine around the right one
 }
 
 // simCounts notes what a simulation went through.
 type simCounts struct {
 	raft.BatchingFSM
 	s *sim
+	m *simMember
 }
 
-func (c *simCounts) ApplyBatch(entries []*raft.Log) []any {
-	for _, e := range entries {
-		c.s.terms.LoadOrStore(e.Term, true)
+// ApplyBatch compares the members at every 32nd index: a later install would
+// hide that they were different once.
+func (c *simCounts) ApplyBatch(entries []*raft.Log) (responses []any) {
+	for len(entries) > 0 {
+		n := 1
+		for n < len(entries) && entries[n-1].Index%32 != 0 {
+			n++
+		}
+		last := entries[n-1]
+		c.s.terms.LoadOrStore(last.Term, true)
+		responses = append(responses, c.BatchingFSM.ApplyBatch(entries[:n])...)
+		if last.Index%32 == 0 {
+			c.s.compare(c.m)
+		}
+		entries = entries[n:]
 	}
-	return c.BatchingFSM.ApplyBatch(entries)
+	return responses
 }
 
 func (c *simCounts) Restore(r io.ReadCloser) error {

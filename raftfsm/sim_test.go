@@ -59,7 +59,8 @@ type sim struct {
 	book    *simBook
 
 	faults, installs, leaders atomic.Int64
-	terms                     sync.Map
+	terms                     sync.Map // that entries were applied of
+	hashes                    sync.Map // of the content, by index
 
 	mu   sync.Mutex // guards errs
 	errs []error
@@ -68,6 +69,8 @@ type sim struct {
 type simMember struct {
 	id, addr, dir string
 	disk          atomic.Int64 // how long a write to the log takes, nanoseconds
+
+	db *storage.DB // of the last run; for the state machine's goroutine
 
 	mu   sync.Mutex // guards node
 	node *Node
@@ -204,8 +207,8 @@ func (s *sim) start(m *simMember) {
 		OnFatal:      func(err error) { s.fail("member %s stops: %w", m.id, err) },
 		TrailingLogs: s.plan.trailing, SnapshotEntries: s.plan.snapshots, SnapshotInterval: 500 * time.Millisecond,
 		Storage: storage.Options{FlushEvery: s.plan.flushEvery},
-		opened:  func(db *storage.DB) { s.opened(db) },
-		machine: func(f raft.FSM) raft.FSM { return s.machine(f) },
+		opened:  func(db *storage.DB) { s.opened(m, db) },
+		machine: func(f raft.FSM) raft.FSM { return s.machine(m, f) },
 		writing: func() {
 			if d := m.disk.Load(); d > 0 {
 				s.net.sleep(time.Duration(d))
@@ -235,7 +238,8 @@ func (s *sim) end(m *simMember, how func(*Node) error) {
 }
 
 // opened makes flushes take time, and plants bugs of storage.
-func (s *sim) opened(db *storage.DB) {
+func (s *sim) opened(m *simMember, db *storage.DB) {
+	m.db = db
 	takes := int64(s.plan.flushTakes)
 	*storageHook[func()](db, "onFrozen") = func() { s.net.sleep(time.Duration(takes)) }
 	if s.plant.storage != "" {
@@ -253,12 +257,26 @@ func storageHook[T any](db *storage.DB, name string) *T {
 }
 
 // machine counts installs and terms, and plants bugs of the state machine.
-func (s *sim) machine(f raft.FSM) raft.FSM {
-	f = &simCounts{f.(raft.BatchingFSM), s}
+func (s *sim) machine(m *simMember, f raft.FSM) raft.FSM {
 	if s.plant.machine != nil {
 		f = s.plant.machine(f.(raft.BatchingFSM))
 	}
-	return f
+	return &simCounts{f.(raft.BatchingFSM), s, m}
+}
+
+// compare compares the content of a member with that of the first that came to
+// the same index.
+func (s *sim) compare(m *simMember) {
+	h, index, err := m.db.Hash(context.Background())
+	if err != nil {
+		if !errors.Is(err, storage.ErrClosed) {
+			s.fail("hash of %s: %w", m.id, err)
+		}
+		return
+	}
+	if first, loaded := s.hashes.LoadOrStore(index, h); loaded && first != h {
+		s.fail("member %s differs from another at index %d", m.id, index)
+	}
 }
 
 // role is the member that a fault hits.

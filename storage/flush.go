@@ -171,6 +171,9 @@ func (f *flusher) write() error {
 		}
 	}
 	f.writeNames()
+	if f.db.lateMeta {
+		defer f.writeMetaBefore(f.db.durable.producers.append(nil, f.db.durable.state.clockMs))
+	}
 	f.writeProducers()
 	f.writeMeta()
 	return f.w.err

@@ -105,6 +105,9 @@ func (f *flusher) writeProducers() {
 		defer f.db.mu.RUnlock()
 		t = f.db.producers
 	}
+	if f.db.saveNone {
+		t = nil
+	}
 	f.w.put(tableProducers, producersKey, t.append(nil, f.h.end.clockMs))
 }
 
@@ -117,6 +120,12 @@ func (f *flusher) writeMeta() {
 	if f.h.config.index != d.config {
 		f.w.put(tableMeta, []byte(metaConfiguration), f.h.config.append(nil))
 	}
+}
+
+// writeMetaBefore puts index and producers back to the flush before this one.
+func (f *flusher) writeMetaBefore(producers []byte) {
+	f.w.put(tableProducers, producersKey, producers)
+	f.w.put(tableMeta, []byte(metaState), f.db.durable.state.append(nil))
 }
 
 // FlushedState returns what the file alone holds: where a restart goes on. It is

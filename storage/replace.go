@@ -44,8 +44,11 @@ func (db *DB) Replace(path string) error {
 		return errors.Join(db.fail(err), gen.bolt.Close())
 	}
 	db.mu.Lock()
-	old := db.gen
+	old, head := db.gen, db.current
 	db.adopt(gen, l)
+	if db.keepHead {
+		db.current = head
+	}
 	db.advance(l.state.index, l.state.term)
 	db.mu.Unlock()
 	old.retire()

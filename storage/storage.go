@@ -151,6 +151,11 @@ type DB struct {
 	// those of the flushed one. Only a test sets it, to show that the crash
 	// test finds out.
 	saveLive bool
+
+	// More bugs for tests of raftfsm to plant: a flush that stores no producers,
+	// one that stores rows before their index and producers (which are those of
+	// the flush before it), and a swap of files that keeps the head.
+	saveNone, lateMeta, keepHead bool
 }
 
 // durable is what the file holds, as far as the next flush needs to know it.
