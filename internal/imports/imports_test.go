@@ -42,6 +42,7 @@ func TestImports_PointOneWay(t *testing.T) {
 	only("go.etcd.io/bbolt", "storage", "raftfsm", "client/spool")
 	only("github.com/hashicorp/raft", "raftfsm")
 	only("github.com/spf13/", "cmd/")
+	only("github.com/guptarohit/asciigraph", "internal/plot")
 	only(module+"internal/server", "cmd/", "client/clustertest")
 	only(module+"internal/api", "internal/", "client", "cmd/")
 	only(module+"raftfsm", "internal/server", "client/clustertest", "cmd/")
@@ -51,6 +52,11 @@ func TestImports_PointOneWay(t *testing.T) {
 			if i != module+"window/sketch" && strings.Contains(i, ".") {
 				t.Errorf("%s imports %s; window is the standard library and itself", pkg, i)
 			}
+		}
+	}
+	for _, i := range deps(t, "./internal/plot")["internal/plot"] {
+		if strings.Contains(i, ".") && !matches(i, []string{module + "window", module + "window/sketch", "github.com/guptarohit/asciigraph"}) {
+			t.Errorf("internal/plot imports %s; it draws what window says, wherever that came from", i)
 		}
 	}
 	for pkg := range deps(t, "-deps", "./client") {
