@@ -8,8 +8,9 @@ import (
 	"github.com/distributed-median-tracker/dmt/window/sketch"
 )
 
-// deltaOverhead is what a delta costs in memory besides its bytes.
-const deltaOverhead = 128
+// deltaOverhead is what a delta costs in memory besides its bytes, with its
+// places in the queue and in the books of a spool.
+const deltaOverhead = 160
 
 // emitFunc takes over one bucket's values.
 type emitFunc func(metric window.Metric, node string, start int64, s *sketch.Sketch)
@@ -35,6 +36,9 @@ type delta struct {
 }
 
 func (d *delta) size() int64 { return int64(len(d.data)) + deltaOverhead }
+
+// wire is about what a delta takes in a request.
+func (d *delta) wire() int64 { return int64(len(d.data)+len(d.metric)+len(d.node)) + 16 }
 
 func (d *delta) lost() Dropped {
 	return Dropped{Metric: string(d.metric), Node: d.node, Start: time.Unix(d.start, 0).UTC(), Values: d.count}

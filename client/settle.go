@@ -145,7 +145,7 @@ func (c *Client) sortOut(b *batch, j judgement, cause error) {
 
 // maxSplit is how much smaller batches get where a cluster, or something on
 // the way to it, takes less than ours.
-const maxSplit = 256
+const maxSplit = 4096
 
 // tooMuch reports that the batch would have to be smaller.
 func (j judgement) tooMuch(err error) bool {
@@ -155,7 +155,7 @@ func (j judgement) tooMuch(err error) bool {
 
 func (b *batch) bytes() (n int64) {
 	for _, d := range b.deltas {
-		n += d.size()
+		n += d.wire()
 	}
 	return n
 }

@@ -125,7 +125,7 @@ func (c *Client) nextBatch() *batch {
 	}
 	n, bytes := 0, int64(0)
 	for n < len(c.queue.ready) && n < batchEntries && (n == 0 || c.sendable(c.queue.ready[n])) {
-		bytes += c.queue.ready[n].size()
+		bytes += c.queue.ready[n].wire()
 		if n > 0 && bytes > limit {
 			break
 		}

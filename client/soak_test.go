@@ -119,7 +119,7 @@ func soakTime(t *testing.T) (all, fault time.Duration) {
 		}
 		return d, 30 * time.Second
 	}
-	return 8 * time.Second, time.Second
+	return 5 * time.Second, time.Second
 }
 
 // TestSoak_EveryBucketOnEveryMember has two hundred producers count while

@@ -458,6 +458,21 @@ func (s *faulty) Rewrite(all []record.Record) (bool, error) {
 	return s.Store.Rewrite(all)
 }
 
+// replaceDisk puts a faulty disk under a client's spool.
+func replaceDisk(c *Client, torn bool) *faulty {
+	c.spool.writing.Lock()
+	defer c.spool.writing.Unlock()
+	disk := &faulty{Store: c.spool.store, torn: torn}
+	c.spool.store = disk
+	return disk
+}
+
+func (s *faulty) set(c *Client, full bool) {
+	c.spool.writing.Lock()
+	defer c.spool.writing.Unlock()
+	s.full = full
+}
+
 func TestSpool_FullDiskStopsNeitherCountingNorTruth(t *testing.T) {
 	for _, torn := range []bool{false, true} {
 		for _, killed := range []bool{false, true} {
@@ -465,16 +480,13 @@ func TestSpool_FullDiskStopsNeitherCountingNorTruth(t *testing.T) {
 				l := newLives(t)
 				l.w.make(func(string, string) trouble { return lost })
 				c := l.start(t, Options{})
-				disk := &faulty{Store: c.spool.store, torn: torn}
-				c.spool.store = disk
+				disk := replaceDisk(c, torn)
 				rec := c.Recorder("n1", RecorderOptions{})
 				rec.AddIntAt("m", time.Unix(0, 0), 1) // on disk, not sent
 				if err := c.Sync(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				c.spool.writing.Lock()
-				disk.full = true
-				c.spool.writing.Unlock()
+				disk.set(c, true)
 				l.w.make(nil)
 				rec.AddIntAt("m", time.Unix(10, 0), 2)
 				if err := c.Sync(t.Context()); !errors.Is(err, errFull) {
@@ -494,9 +506,7 @@ func TestSpool_FullDiskStopsNeitherCountingNorTruth(t *testing.T) {
 					kill(c)
 					c = l.start(t, Options{})
 				} else {
-					c.spool.writing.Lock()
-					disk.full = false
-					c.spool.writing.Unlock()
+					disk.set(c, false)
 					time.Sleep(time.Minute)
 				}
 				err := c.Close(t.Context())
@@ -527,18 +537,16 @@ func TestSpool_WhatTheFileHoldsIsNotSentUnrecorded(t *testing.T) {
 			l := newLives(t)
 			l.w.make(func(string, string) trouble { return lost })
 			c := l.start(t, Options{})
-			disk := &faulty{Store: c.spool.store, torn: torn}
-			c.spool.store = disk
+			disk := replaceDisk(c, torn)
 			rec := c.Recorder("n1", RecorderOptions{FlushEvery: time.Second})
 			rec.AddInt("m", 1)
 			if err := c.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			c.spool.writing.Lock()
-			disk.full = true
-			c.spool.writing.Unlock()
+			disk.set(c, true)
 			l.w.make(nil)
-			time.Sleep(2 * time.Minute)
+			time.Sleep(2*time.Minute + time.Second/2)
+			synctest.Wait()
 			if disk.failed == 0 || l.f.sum("m") != 0 {
 				t.Errorf("torn %v: %d commits failed, %d values were sent; want some and none", torn, disk.failed, l.f.sum("m"))
 			}
