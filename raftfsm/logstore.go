@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -22,6 +23,9 @@ type logStore struct {
 	grown chan struct{} // one token when entries were appended
 
 	writing func() // of Options
+
+	opened    time.Time
+	appending atomic.Int64 // when the append under way began, since opened; 0 for none
 
 	mu    sync.Mutex // guards the four below
 	first uint64     // index of sizes[0]
@@ -48,7 +52,7 @@ func openLog(dir string, fatal func(error)) (*logStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raftfsm: open log %s: %w", path, err)
 	}
-	l := &logStore{BoltStore: store, fatal: fatal, grown: make(chan struct{}, 1)}
+	l := &logStore{BoltStore: store, fatal: fatal, grown: make(chan struct{}, 1), opened: time.Now()}
 	if err := l.measure(); err != nil {
 		return nil, errors.Join(fmt.Errorf("raftfsm: read log %s: %w", path, err), store.Close())
 	}
@@ -120,6 +124,7 @@ func (l *logStore) removed(lo, hi uint64) {
 // failed once may hold the entry or not, and may have lost what the kernel
 // dropped with the failed write: only a restart reads what is really there.
 func (l *logStore) StoreLogs(entries []*raft.Log) error {
+	defer l.began()()
 	if l.writing != nil {
 		l.writing()
 	}

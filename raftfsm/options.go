@@ -76,7 +76,8 @@ type Options struct {
 	Peers Peers
 
 	// Transport replaces Raft's transport, for simulation. Nil is HTTP upgrade
-	// (see UpgradeHandler). The node closes it if it has a Close method.
+	// (see UpgradeHandler). It must know pre-votes (raft.WithPreVote). The node
+	// closes it if it has a Close method.
 	Transport func(Identity) (raft.Transport, error)
 
 	// Dial replaces the TCP dialer under the upgrade transport. Nil is net.Dialer.

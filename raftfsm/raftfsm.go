@@ -157,10 +157,15 @@ func (n *Node) open() error {
 }
 
 func (n *Node) openRaft() error {
-	var err error
-	if n.trans, err = n.newTransport(); err != nil {
+	trans, err := n.newTransport()
+	if err != nil {
 		return err
 	}
+	preVote, ok := trans.(raft.WithPreVote)
+	if !ok {
+		return errors.Join(fmt.Errorf("raftfsm: transport: a %T knows no pre-vote", trans), closeTransport(trans))
+	}
+	n.trans = silentTransport{trans, preVote, n.logs.stalled}
 	machine := raft.FSM(n.fsm)
 	if n.o.machine != nil {
 		machine = n.o.machine(machine)
@@ -256,7 +261,7 @@ func (n *Node) Ingest(ctx context.Context, batches []storage.Batch) ([]storage.O
 	switch {
 	case n.closing.Load():
 		return nil, ErrClosed
-	case n.raft.State() != raft.Leader || !n.isInitialised():
+	case !n.leads() || !n.isInitialised():
 		return nil, n.notLeader()
 	case len(batches) == 0:
 		return nil, nil

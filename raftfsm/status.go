@@ -25,7 +25,7 @@ type Status struct {
 	Precision     int
 	Tiers         window.Tiers
 	Members       []Member
-	Alarms        []string // one word each: disk_full, clock_skew, no_leader, removed
+	Alarms        []string // one word each: disk_full, disk_stalled, clock_skew, no_leader, removed
 	DataBytes     int64    // of the state file
 	HeadBytes     int64    // of the state in memory
 	LogBytes      int64
@@ -69,6 +69,9 @@ func (n *Node) alarms(s Status) []string {
 	if n.members.diskFull() {
 		alarms = append(alarms, "disk_full")
 	}
+	if n.logs.stalled() {
+		alarms = append(alarms, "disk_stalled")
+	}
 	for _, m := range s.Members {
 		if m.Reachable && (m.ClockSkewMs > clockSkewAlarm || m.ClockSkewMs < -clockSkewAlarm) {
 			alarms = append(alarms, "clock_skew")
@@ -109,8 +112,9 @@ func (n *Node) hasLeader() bool {
 	return addr != ""
 }
 
-// IsLeader says whether this member leads, as far as it knows.
-func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
+// IsLeader says whether this member leads, as far as it knows, and its log can
+// be written.
+func (n *Node) IsLeader() bool { return n.leads() }
 
 // notLeader is the error for work that only the leader does.
 func (n *Node) notLeader() error {
