@@ -12,15 +12,9 @@ import (
 type Accumulator struct {
 	head  Sketch // all but the bins
 	sides [2]counters
+	in    decoded    // what MergeBinary reads
 	tmp   [2]scratch // by side: both parts are read before either is added
-	out   Sketch     // what AppendBinary encodes
 }
-
-// The sides of an accumulator.
-const (
-	negativeSide = iota
-	positiveSide
-)
 
 // counters counts the bins base, base+1 … of one sign.
 type counters struct {
@@ -55,30 +49,17 @@ func (a *Accumulator) Count() uint64 { return a.head.count }
 // to write the same sketch that UnmarshalBinary refuses. The accumulator is
 // unchanged on error.
 func (a *Accumulator) MergeBinary(b []byte) error {
-	var in Sketch
-	rest, negatives, err := in.readHeader(b)
-	if err != nil {
+	in := &a.in
+	if err := in.read(b, &a.tmp); err != nil {
 		return err
 	}
-	if in.coarseness != a.head.coarseness {
-		return fmt.Errorf("%w: %d, want %d", ErrPrecision, in.Precision(), a.head.Precision())
+	if in.head.coarseness != a.head.coarseness {
+		return fmt.Errorf("%w: %d, want %d", ErrPrecision, in.head.Precision(), a.head.Precision())
 	}
-	counts := [2]uint64{negatives, in.count - in.zeros - negatives}
-	var parts [2]part
-	for side, n := range counts {
-		if n > 0 {
-			if parts[side], rest, err = in.readPart(rest, side == negativeSide, n, &a.tmp[side]); err != nil {
-				return err
-			}
-		}
-	}
-	if len(rest) > 0 {
-		return corrupt("trailing bytes")
-	}
-	a.absorb(&in)
-	for side := range parts {
-		if parts[side].count > 0 {
-			a.sides[side].addPart(&parts[side], a.head.shift-in.shift)
+	a.absorb(&in.head)
+	for side := range in.parts {
+		if in.parts[side].count > 0 {
+			a.sides[side].addPart(&in.parts[side], a.head.shift-in.head.shift)
 		}
 	}
 	return nil
@@ -106,24 +87,26 @@ func (a *Accumulator) absorb(s *Sketch) {
 
 // Sketch returns what was merged as a sketch of its own.
 func (a *Accumulator) Sketch() *Sketch {
-	s := new(Sketch)
-	a.fill(s)
-	return s
+	s := a.head
+	s.negative = a.sides[negativeSide].appendTo(nil)
+	s.positive = a.sides[positiveSide].appendTo(nil)
+	s.fit()
+	return &s
 }
 
 // AppendBinary appends what was merged as an encoded sketch. The error is always
 // nil.
 func (a *Accumulator) AppendBinary(b []byte) ([]byte, error) {
-	a.fill(&a.out)
-	return a.out.appendBinary(b, &a.tmp[0]), nil
-}
-
-func (a *Accumulator) fill(s *Sketch) {
-	negative, positive := s.negative, s.positive
-	*s = a.head
-	s.negative = a.sides[negativeSide].appendTo(negative[:0])
-	s.positive = a.sides[positiveSide].appendTo(positive[:0])
+	s, start := a.head, len(b)
+	s.negative = a.sides[negativeSide].appendTo(a.tmp[negativeSide].bins[:0])
+	s.positive = a.sides[positiveSide].appendTo(a.tmp[positiveSide].bins[:0])
+	a.tmp[negativeSide].bins, a.tmp[positiveSide].bins = s.negative, s.positive
 	s.fit()
+	negatives := total(s.negative)
+	b = s.appendHeader(b, negatives)
+	b = s.appendPart(b, true, s.negative, negatives, &a.tmp[negativeSide])
+	b = s.appendPart(b, false, s.positive, s.count-s.zeros-negatives, &a.tmp[positiveSide])
+	return seal(b, start), nil
 }
 
 // reserve makes room for the bins from first to last.
@@ -159,18 +142,15 @@ func (c *counters) addPart(p *part, d uint8) {
 	}
 	counts[low-c.base]++
 	counts[high-c.base]++
-	values := p.values
-	for len(values) > 0 && (d > 0 || values[0] < p.cells.rank) {
-		counts[p.cells.bin(values[0])>>d-c.base]++
-		values = values[1:]
+	bins := p.bins
+	for len(bins) > 0 && (d > 0 || uint32(bins[0].index) < p.cells.rank) {
+		counts[p.cells.bin(uint32(bins[0].index))>>d-c.base] += bins[0].count
+		bins = bins[1:]
 	}
 	// From here on cells run on with the index.
 	offset := uint32(p.cells.index-c.base) - p.cells.rank
-	for _, x := range values {
-		counts[x+offset]++
-	}
-	for _, x := range p.bins {
-		counts[p.cells.bin(uint32(x.index))>>d-c.base] += x.count
+	for _, x := range bins {
+		counts[uint32(x.index)+offset] += x.count
 	}
 }
 
@@ -211,11 +191,14 @@ func (c *counters) appendTo(bins []bin) []bin {
 			n++
 		}
 	}
-	bins = slices.Grow(bins, n)
+	// One more: an empty counter is stored too, and overwritten.
+	at := len(bins)
+	bins = slices.Grow(bins, n+1)[:at+n+1]
 	for k, count := range used {
+		bins[at] = bin{c.from + int32(k), count}
 		if count > 0 {
-			bins = append(bins, bin{c.from + int32(k), count})
+			at++
 		}
 	}
-	return bins
+	return bins[:at]
 }

@@ -10,8 +10,6 @@ type bitWriter struct {
 	b   []byte
 	acc uint64
 	n   uint // bits in acc, below 8 between calls
-
-	measuring bool // count the bits in n, write nothing
 }
 
 // put appends the n lowest bits of v, n ≤ 56; the others must be zero.
@@ -39,10 +37,6 @@ const riceEscape = 15
 
 // rice appends v as v>>k in unary, ended by a zero, and the k lowest bits.
 func (w *bitWriter) rice(v uint64, k uint) {
-	if w.measuring {
-		w.n += riceLength(v, k)
-		return
-	}
 	if q := uint(v >> k); q < riceEscape && k <= 32 {
 		w.put(1<<q-1|v&(1<<k-1)<<(q+1), q+1+k)
 		return
@@ -58,9 +52,6 @@ func riceLength(v uint64, k uint) uint {
 	return riceEscape + 6 + uint(bits.Len64(v))
 }
 
-// size returns the bytes that a measuring writer would have written.
-func (w *bitWriter) size() int { return int(w.n+7) / 8 }
-
 func (w *bitWriter) riceLong(v uint64, k uint) {
 	if q := uint(v >> k); q < riceEscape {
 		w.put(1<<q-1, q+1)
@@ -74,14 +65,13 @@ func (w *bitWriter) riceLong(v uint64, k uint) {
 	w.put(v>>low&(1<<(k-low)-1), k-low)
 }
 
-// bitReader reads what a bitWriter wrote. Past the end it reads zeros and is
-// left with overrun set.
+// bitReader reads what a bitWriter wrote. Past the end it reads zeros.
 type bitReader struct {
-	b       []byte
-	pos     int // of the next byte to load
-	acc     uint64
-	n       uint // bits in acc
-	overrun bool
+	b   []byte
+	pos int // of the next byte to load
+	acc uint64
+	n   uint // bits in acc
+	bad bool // read past the end, or a code that the writer does not use
 }
 
 // fill leaves at least 56 bits in acc, or all that are left.
@@ -108,9 +98,15 @@ func (r *bitReader) take(n uint) uint64 {
 	return v
 }
 
+// takeLong reads n ≤ 64 bits.
+func (r *bitReader) takeLong(n uint) uint64 {
+	low := r.take(min(n, 32))
+	return r.take(n-min(n, 32))<<32 | low
+}
+
 func (r *bitReader) drop(n uint) {
 	if n > r.n {
-		r.overrun = true
+		r.bad = true
 		r.acc, r.n = 0, 0
 		return
 	}
@@ -135,19 +131,21 @@ func (r *bitReader) rice(k uint) uint64 {
 func (r *bitReader) riceLong(q, k uint) uint64 {
 	if q < riceEscape {
 		r.drop(q + 1)
-	} else {
-		r.drop(riceEscape)
-		k, q = uint(r.take(6))+1, 0
+		return uint64(q)<<k | r.takeLong(k)
 	}
-	low := r.take(min(k, 32))
-	high := r.take(k - min(k, 32))
-	return uint64(q)<<k | high<<32 | low
+	r.drop(riceEscape)
+	length := uint(r.take(6)) + 1
+	v := r.takeLong(length)
+	if uint(bits.Len64(v)) != length || v>>k < riceEscape {
+		r.bad = true // a number that needs no escape, or not that length
+	}
+	return v
 }
 
 // rest returns the bytes behind the last one that was read from, false if that
-// was not there, or had bits set that were not read.
+// was not there, had bits set that were not read, or a code was bad.
 func (r *bitReader) rest() ([]byte, bool) {
 	whole := r.n / 8
 	padding := r.acc & (1<<(r.n%8) - 1)
-	return r.b[r.pos-int(whole):], !r.overrun && padding == 0
+	return r.b[r.pos-int(whole):], !r.bad && padding == 0
 }

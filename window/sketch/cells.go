@@ -55,6 +55,33 @@ func (c *cells) bin(cell uint32) int32 {
 	return indexOf(uint64(cell)) >> c.shift
 }
 
+// number sets out to the bins of in, by cell.
+func (c *cells) number(out, in []bin) {
+	out = out[:len(in)]
+	k := 0
+	for ; k < len(in) && in[k].index < c.index; k++ {
+		out[k] = bin{int32(c.cell(in[k].index)), in[k].count}
+	}
+	// From here on cells run on with the index.
+	offset := int32(c.rank) - c.index
+	for ; k < len(in); k++ {
+		out[k] = bin{in[k].index + offset, in[k].count}
+	}
+}
+
+// bins sets out to the bins of in, by index.
+func (c *cells) bins(out, in []bin) {
+	out = out[:len(in)]
+	k := 0
+	for ; k < len(in) && uint32(in[k].index) < c.rank; k++ {
+		out[k] = bin{c.bin(uint32(in[k].index)), in[k].count}
+	}
+	offset := c.index - int32(c.rank)
+	for ; k < len(in); k++ {
+		out[k] = bin{in[k].index + offset, in[k].count}
+	}
+}
+
 // cellOf returns the cell that a number other than zero falls into.
 func (c *cells) cellOf(v Number) uint32 {
 	i, _ := v.index()

@@ -2,7 +2,7 @@ package sketch
 
 import (
 	"encoding/binary"
-	"math/bits"
+	"slices"
 )
 
 // The Elias-Fano payload holds sorted cells x[0] ≤ … ≤ x[n-1], repeats and all,
@@ -19,182 +19,180 @@ import (
 //
 // Each of the three ends on a whole byte; t and l follow from n and the bounds.
 
-// maxEliasFano is the most values that the payload is used for: it takes more
-// than a bit for each, so that beyond a few thousand the Rice payload wins.
-const maxEliasFano = 1 << 16
+const (
+	// maxEliasFano is the most values that the payload is used for: it takes more
+	// than a bit for each, so that beyond a few thousand the Rice payload wins.
+	maxEliasFano = 1 << 16
+
+	// maxTail is the most values on either side that go ahead as gaps.
+	maxTail = 16
+)
+
+// tail holds the outermost values of one side, from the outside in.
+type tail [maxTail]uint32
 
 // tailsOf returns how many of n values on either side go ahead as gaps.
-func tailsOf(n int) int { return min(n/32, 16) }
+func tailsOf(n int) int { return min(n/32, maxTail) }
 
 // tailGap is what the first gap of a tail is expected to be.
 func tailGap(span uint32) average { return average(span) >> 2 }
 
-// lowBits returns the number of low bits that takes the fewest bytes for n values
-// within span, and the lengths of low bits and bitmap in bytes.
+// lowBits returns the number of low bits for n values within span, and the
+// lengths of low bits and bitmap in bytes. It is the first number that one bit
+// more does not make shorter.
 func lowBits(n int, span uint32) (l uint, low, high int) {
+	low, high = 0, (n+int(span)+7)/8
 	for {
-		low, high = (n*int(l)+7)/8, (n+int(span>>l)+7)/8
-		if more := (n*int(l+1)+7)/8 + (n+int(span>>(l+1))+7)/8; more >= low+high {
+		lower, higher := (n*int(l+1)+7)/8, (n+int(span>>(l+1))+7)/8
+		if lower+higher >= low+high {
 			return l, low, high
 		}
-		l++
+		l, low, high = l+1, lower, higher
 	}
 }
 
-func appendEliasFano(b []byte, x []uint32, low, span uint32) []byte {
-	w := bitWriter{b: b}
-	x, low, high := writeTails(&w, x, low, span)
-	b = w.flush()
-	l, _, bitmap := lowBits(len(x), high-low)
-	if l > 0 {
-		w = bitWriter{b: b}
-		for _, v := range x {
-			w.put(uint64(v-low)&(1<<l-1), l)
+// eliasFano is how bins are written in Elias-Fano.
+type eliasFano struct {
+	n             int  // values between the tails
+	t             int  // values in each tail
+	lows, highs   tail // the tails
+	low, high     uint32
+	first, last   uint32 // bounds of the values between the tails
+	l             uint
+	lower, bitmap int // bytes of the low bits and of the bitmap
+	size          int // bytes of all
+}
+
+// planEliasFano tells how count values are written, and with it the size.
+func planEliasFano(bins []bin, count int, low, span uint32) (p eliasFano) {
+	p.t = tailsOf(count)
+	p.n = count - 2*p.t
+	p.low, p.high = low, low+span
+	p.first, p.last = p.low, p.high
+	if p.t > 0 {
+		gapBits := uint(0)
+		gap := tailGap(span)
+		for k, at := 0, 0; k < p.t; at++ {
+			for end := k + int(min(bins[at].count, uint64(p.t-k))); k < end; k++ {
+				v := uint32(bins[at].index)
+				gapBits += riceLength(uint64(v-p.first), gap.k())
+				gap = gap.next(uint64(v - p.first))
+				p.first, p.lows[k] = v, v
+			}
 		}
+		gap = tailGap(span)
+		for k, at := 0, len(bins)-1; k < p.t; at-- {
+			for end := k + int(min(bins[at].count, uint64(p.t-k))); k < end; k++ {
+				v := uint32(bins[at].index)
+				gapBits += riceLength(uint64(p.last-v), gap.k())
+				gap = gap.next(uint64(p.last - v))
+				p.last, p.highs[k] = v, v
+			}
+		}
+		p.size = int(gapBits+7) / 8
+	}
+	p.l, p.lower, p.bitmap = lowBits(p.n, p.last-p.first)
+	p.size += p.lower + p.bitmap
+	return p
+}
+
+// append appends the bins that were planned for, and uses them up.
+func (p *eliasFano) append(b []byte, bins []bin) []byte {
+	b = slices.Grow(b, p.size+8) // words are stored whole
+	if p.t > 0 {
+		w := bitWriter{b: b}
+		writeTail(&w, p.lows[:p.t], p.low, p.high)
+		// What is written is a distance, so the way down is the way up mirrored.
+		for k := range p.highs[:p.t] {
+			p.highs[k] = ^p.highs[k]
+		}
+		writeTail(&w, p.highs[:p.t], ^p.high, ^p.low)
 		b = w.flush()
+		bins = trimmed(bins, uint64(p.t))
 	}
-	b = append(b, make([]byte, bitmap)...)
-	set := b[len(b)-bitmap:]
-	for k, v := range x {
-		bit := int((v-low)>>l) + k
-		set[bit>>3] |= 1 << (bit & 7)
+	if p.l > 0 {
+		b = appendLowBits(b, bins, p.first, p.l)
 	}
-	return b
+	return appendBitmap(b, bins, p.first, p.l, p.bitmap)
 }
 
-// eliasFanoSize returns the number of bytes that appendEliasFano appends.
-func eliasFanoSize(x []uint32, low, span uint32) int {
-	w := bitWriter{measuring: true}
-	x, low, high := writeTails(&w, x, low, span)
-	_, lows, bitmap := lowBits(len(x), high-low)
-	return w.size() + lows + bitmap
-}
-
-// writeTails writes the outermost values. It returns the others and the bounds
-// that they lie in.
-func writeTails(w *bitWriter, x []uint32, low, span uint32) (rest []uint32, first, last uint32) {
-	t := tailsOf(len(x))
-	high := low + span
-	gap := tailGap(span)
-	for _, v := range x[:t] {
+// writeTail writes the gaps between values that rise from low on.
+func writeTail(w *bitWriter, values []uint32, low, high uint32) {
+	gap := tailGap(high - low)
+	for _, v := range values {
 		w.rice(uint64(v-low), gap.k())
 		gap = gap.next(uint64(v - low))
 		low = v
 	}
-	gap = tailGap(span)
-	for k := range t {
-		v := x[len(x)-1-k]
-		w.rice(uint64(high-v), gap.k())
-		gap = gap.next(uint64(high - v))
-		high = v
-	}
-	return x[t : len(x)-t], low, high
 }
 
-// readEliasFano fills x with what appendEliasFano wrote and returns the rest of
-// b. What it returns with true is sorted and lies within low and low+span.
-func readEliasFano(x []uint32, b []byte, low, span uint32) ([]byte, bool) {
-	high := low + span
-	if t := tailsOf(len(x)); t > 0 {
-		var ok bool
-		if low, high, b, ok = readTails(x, t, b, low, high); !ok {
-			return nil, false
-		}
-		x = x[t : len(x)-t]
+// trimmed takes the t lowest and the t highest values out of bins.
+func trimmed(bins []bin, t uint64) []bin {
+	n := t
+	for ; n >= bins[0].count; bins = bins[1:] {
+		n -= bins[0].count
 	}
-	l, lows, bitmap := lowBits(len(x), high-low)
-	if lows+bitmap > len(b) {
-		return nil, false
+	bins[0].count -= n
+	last := len(bins) - 1
+	for n = t; n >= bins[last].count; last-- {
+		n -= bins[last].count
 	}
-	rest := b[lows+bitmap:]
-	set := b[lows : lows+bitmap]
-	if l == 0 {
-		// The bitmap alone, as in most sketches of a thousand values: positions
-		// less k never fall, so x is sorted as it is.
-		return rest, readBitmap(x, set, low) && x[len(x)-1] <= high
-	}
-	return rest, readBitmap(x, set, 0) && addLowBits(x, b, l, low, high)
+	bins[last].count -= n
+	return bins[:last+1]
 }
 
-// readTails fills in the outermost t values on either side. It returns the bounds
-// that the others lie in.
-func readTails(x []uint32, t int, b []byte, low, high uint32) (first, last uint32, rest []byte, ok bool) {
-	r := bitReader{b: b}
-	start := tailGap(high - low)
-	gap := start
-	for k := range t {
-		v := r.rice(gap.k())
-		gap = gap.next(v)
-		if v > uint64(high-low) {
-			return 0, 0, nil, false
+// appendLowBits appends the l low bits of each value above low.
+func appendLowBits(b []byte, bins []bin, low uint32, l uint) []byte {
+	mask := uint64(1)<<(l&63) - 1
+	acc, n := uint64(0), uint(0)
+	for _, x := range bins {
+		v := uint64(uint32(x.index)-low) & mask
+		for range x.count {
+			acc |= v << (n & 63)
+			if n += l; n >= 32 {
+				b = binary.LittleEndian.AppendUint32(b, uint32(acc))
+				acc >>= 32
+				n -= 32
+			}
 		}
-		low += uint32(v)
-		x[k] = low
 	}
-	gap = start
-	for k := range t {
-		v := r.rice(gap.k())
-		gap = gap.next(v)
-		if v > uint64(high-low) {
-			return 0, 0, nil, false
-		}
-		high -= uint32(v)
-		x[len(x)-1-k] = high
+	for ; n > 0; n -= min(n, 8) {
+		b = append(b, byte(acc))
+		acc >>= 8
 	}
-	rest, ok = r.rest()
-	return low, high, rest, ok
+	return b
 }
 
-// readBitmap sets x[k] to low and the position of the k-th bit that is set, less
-// k. It returns false if other than len(x) are set.
-func readBitmap(x []uint32, bitmap []byte, low uint32) bool {
-	for ; len(bitmap) >= 8; bitmap = bitmap[8:] {
-		word := binary.LittleEndian.Uint64(bitmap)
-		n := bits.OnesCount64(word)
-		if n > len(x) {
-			return false
+// appendBitmap appends the bitmap of the values above low. The values of a bin
+// are a run of bits, and words are stored when the runs have left them.
+func appendBitmap(b []byte, bins []bin, low uint32, l uint, size int) []byte {
+	b = slices.Grow(b, size+8)
+	start := len(b)
+	out := b[start:cap(b)]
+	word, k, at := uint64(0), uint64(0), uint64(0) // word holds the bits from at on
+	for _, x := range bins {
+		bit := uint64((uint32(x.index)-low)>>(l&31)) + k - at
+		k += x.count
+		for n := x.count; ; {
+			for bit >= 64 {
+				binary.LittleEndian.PutUint64(out[at>>3:], word)
+				word = 0
+				at += 64
+				bit -= 64
+			}
+			room := 64 - bit
+			if n < room {
+				word |= (1<<(n&63) - 1) << (bit & 63)
+				break
+			}
+			word |= ^uint64(0) << (bit & 63)
+			n -= room
+			bit = 64
 		}
-		// Each bit moves what follows one down, so low runs back as x fills.
-		for j := range x[:n] {
-			x[j] = low + uint32(bits.TrailingZeros64(word)) - uint32(j)
-			word &= word - 1
-		}
-		x = x[n:]
-		low += 64 - uint32(n)
 	}
-	if len(bitmap) > 0 {
-		var last [8]byte
-		copy(last[:], bitmap)
-		return readBitmap(x, last[:], low)
+	for ; at>>3 < uint64(size); at += 64 {
+		binary.LittleEndian.PutUint64(out[at>>3:], word)
+		word = 0
 	}
-	return len(x) == 0
-}
-
-// addLowBits puts l low bits behind each x, and adds low. It returns false if
-// the result is not sorted or goes beyond high.
-func addLowBits(x []uint32, b []byte, l uint, low, high uint32) bool {
-	mask := uint64(1)<<l - 1
-	previous, bit := low, uint(0)
-	unsorted := uint32(0)
-	for k, v := range x {
-		v = low + v<<(l&31) + uint32(loadBits(b, bit)&mask)
-		bit += l
-		unsorted |= v - previous
-		previous = v
-		x[k] = v
-	}
-	return unsorted>>31 == 0 && previous <= high
-}
-
-// loadBits returns at least 32 bits of b from a bit on, zeros past the end.
-func loadBits(b []byte, bit uint) uint64 {
-	at := bit >> 3
-	if at+8 <= uint(len(b)) {
-		return binary.LittleEndian.Uint64(b[at:]) >> (bit & 7)
-	}
-	var v uint64
-	for j, x := range b[min(at, uint(len(b))):] {
-		v |= uint64(x) << (8 * j)
-	}
-	return v >> (bit & 7)
+	return b[:start+size]
 }

@@ -1,7 +1,6 @@
 package sketch
 
 import (
-	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"sync"
@@ -9,9 +8,8 @@ import (
 
 // buffers is what encoding and decoding work in, kept between calls.
 type buffers struct {
-	scratch
-	sketch Sketch
-	bytes  []byte
+	decoded
+	tmp [2]scratch
 }
 
 var pool = sync.Pool{New: func() any { return new(buffers) }}
@@ -19,164 +17,108 @@ var pool = sync.Pool{New: func() any { return new(buffers) }}
 // AppendBinary appends the encoded sketch to b. The bytes are a function of the
 // values and the precision alone; they end in a checksum. The error is always nil.
 func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
-	tmp := pool.Get().(*buffers)
-	defer pool.Put(tmp)
-	return s.appendBinary(b, &tmp.scratch), nil
+	buf := pool.Get().(*buffers)
+	defer pool.Put(buf)
+	start, negatives := len(b), total(s.negative)
+	b = s.appendHeader(b, negatives)
+	b = s.appendPart(b, true, s.negative, negatives, &buf.tmp[0])
+	b = s.appendPart(b, false, s.positive, s.count-s.zeros-negatives, &buf.tmp[0])
+	return seal(b, start), nil
+}
+
+// seal appends the checksum of what was appended from start on.
+func seal(b []byte, start int) []byte {
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
 // MarshalBinary returns the encoded sketch. The error is always nil.
 func (s *Sketch) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
 
-func (s *Sketch) appendBinary(b []byte, tmp *scratch) []byte {
-	start := len(b)
-	b = s.appendHeader(b)
-	b = s.appendPart(b, true, tmp)
-	b = s.appendPart(b, false, tmp)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
-}
-
 // UnmarshalBinary replaces the sketch with the encoded one. It accepts exactly
 // the bytes that AppendBinary gives, and returns ErrCorrupt for any other; the
 // sketch is unchanged then. It keeps no reference to b.
 func (s *Sketch) UnmarshalBinary(b []byte) error {
-	tmp := pool.Get().(*buffers)
-	defer pool.Put(tmp)
-	if err := tmp.decode(b); err != nil {
+	buf := pool.Get().(*buffers)
+	defer pool.Put(buf)
+	d := &buf.decoded
+	if err := d.readAndCheck(b, &buf.tmp); err != nil {
 		return err
 	}
-	negative := append(s.negative[:0], tmp.sketch.negative...)
-	positive := append(s.positive[:0], tmp.sketch.positive...)
-	*s = tmp.sketch
-	s.negative, s.positive = negative, positive
+	negative, positive := s.negative[:0], s.positive[:0]
+	*s = d.head
+	s.negative, s.positive = d.parts[negativeSide].appendTo(negative), d.parts[positiveSide].appendTo(positive)
 	return nil
 }
 
 // Check returns the header of an encoded sketch that UnmarshalBinary accepts, and
 // ErrCorrupt for any other.
 func Check(b []byte) (Header, error) {
-	tmp := pool.Get().(*buffers)
-	defer pool.Put(tmp)
-	if err := tmp.decode(b); err != nil {
+	buf := pool.Get().(*buffers)
+	defer pool.Put(buf)
+	if err := buf.readAndCheck(b, &buf.tmp); err != nil {
 		return Header{}, err
 	}
-	return tmp.sketch.header(), nil
+	return buf.head.header(), nil
 }
 
-// decode reads b into tmp.sketch.
-func (tmp *buffers) decode(b []byte) error {
-	s := &tmp.sketch
-	s.Reset()
-	parts, negatives, err := s.readHeader(b)
+// The sides of sketches that are being merged or read.
+const (
+	negativeSide = iota
+	positiveSide
+)
+
+// decoded is an encoded sketch that was read.
+type decoded struct {
+	head  Sketch  // all but the bins
+	parts [2]part // by side; count is 0 where there is none
+}
+
+// read reads b, with the bins in tmp. Everything in it has but one form then, but
+// for the choice between the payloads, and what the bins say must fit is not
+// looked at.
+func (d *decoded) read(b []byte, tmp *[2]scratch) error {
+	d.head = Sketch{}
+	rest, negatives, err := d.head.readHeader(b)
 	if err != nil {
 		return err
 	}
-	for _, negative := range [2]bool{true, false} {
-		n := s.count - s.zeros - negatives
-		bins := &s.positive
-		if negative {
-			n, bins = negatives, &s.negative
-		}
+	counts := [2]uint64{negatives, d.head.count - d.head.zeros - negatives}
+	for side, n := range counts {
+		p := &d.parts[side]
 		if n == 0 {
+			p.count, p.bins = 0, nil
 			continue
 		}
-		var p part
-		if p, parts, err = s.readPart(parts, negative, n, &tmp.scratch); err != nil {
+		if rest, err = d.head.readPart(p, rest, side == negativeSide, n, &tmp[side]); err != nil {
 			return err
 		}
-		*bins = p.appendTo((*bins)[:0])
 	}
-	if len(parts) > 0 {
+	if len(rest) > 0 {
 		return corrupt("trailing bytes")
 	}
-	if err := s.check(); err != nil {
+	return nil
+}
+
+// readAndCheck reads b and refuses it unless AppendBinary gives these bytes for
+// some values.
+//
+// What reads well may still not be canonical. The fields of the header and the
+// codes of the payloads have one form each, and every other is refused where it
+// is read; an Elias-Fano payload follows from its bins but for the padding. So
+// one choice is left, that between the payloads, and the size of the one that
+// was not taken tells it. TestCheck_EqualsEncodingAgain compares this with
+// encoding again.
+func (d *decoded) readAndCheck(b []byte, tmp *[2]scratch) error {
+	if err := d.read(b, tmp); err != nil {
 		return err
 	}
-	// What reads well may still be written in another way than ours, with other
-	// padding or in the longer format. One encoding, one sketch.
-	tmp.bytes = s.appendBinary(tmp.bytes[:0], &tmp.scratch)
-	if !bytes.Equal(tmp.bytes, b) {
-		return corrupt("not canonical")
+	if err := d.check(); err != nil {
+		return err
 	}
-	return nil
-}
-
-// check refuses sketches that no values lead to.
-func (s *Sketch) check() error {
-	n := s.NumBins()
-	switch {
-	case n > MaxBins:
-		return corrupt("too many bins")
-	case s.shift > s.ceiling && (2*n <= MaxBins || s.count <= MaxBins):
-		// A bin splits into two at most, so the next finer scale would have done.
-		return corrupt("scale too coarse")
-	case s.count == 0 && (s.floats || s.bounds || s.shift != s.coarseness):
-		return corrupt("empty sketch with properties")
-	case s.floats && s.onlyIntegers():
-		return corrupt("integers marked as others")
-	case !s.floats:
-		if least, greatest := s.sumRange(); s.sum.cmp(least) < 0 || greatest.cmp(s.sum) < 0 {
-			return corrupt("sum does not fit the bins")
-		}
-		return nil
-	}
-	// Some bins of subnormal magnitude hold no float64 at all.
-	for _, bins := range [2][]bin{s.negative, s.positive} {
-		for _, b := range bins {
-			if b.index >= -1022<<maxScale>>s.shift {
-				break
-			}
-			if lower, upper := binRange(b.index, s.shift, false, true); upper.less(lower) {
-				return corrupt("value in an empty bin")
-			}
+	for side := range d.parts {
+		if p := &d.parts[side]; p.count > 2 && p.span > 0 && !p.chosen() {
+			return corrupt("not the payload that is preferred")
 		}
 	}
 	return nil
-}
-
-// onlyIntegers tells whether the extremes and zeros show that there is nothing
-// but integers.
-func (s *Sketch) onlyIntegers() bool {
-	if s.bounds || s.min.float || s.max.float {
-		return false
-	}
-	others := s.count - s.zeros
-	if s.min.sign() != 0 {
-		others--
-	}
-	if s.max.sign() != 0 && others > 0 {
-		others--
-	}
-	return others == 0 || s.min == s.max
-}
-
-// sumRange returns the least and the greatest sum that the bins of a sketch of
-// integers and its extremes allow. Every sum between is that of some values.
-func (s *Sketch) sumRange() (least, greatest int128) {
-	for _, negative := range [2]bool{true, false} {
-		bins := s.positive
-		if negative {
-			bins = s.negative
-		}
-		for k, b := range bins {
-			lower, upper := binRange(b.index, s.shift, negative, false)
-			if k == 0 || k == len(bins)-1 {
-				lower, upper = s.span(b.index, negative)
-			}
-			least = least.add(product(int64(lower.bits), b.count))
-			greatest = greatest.add(product(int64(upper.bits), b.count))
-		}
-	}
-	if s.bounds || s.count == 0 {
-		return least, greatest
-	}
-	// One value is max and one is min, wherever the others of their bins lie.
-	if i, negative := s.max.index(); s.max.sign() != 0 {
-		lower, _ := s.span(i>>s.shift, negative)
-		least = least.add(int128{0, s.max.bits - lower.bits})
-	}
-	if i, negative := s.min.index(); s.min.sign() != 0 && s.min != s.max {
-		_, upper := s.span(i>>s.shift, negative)
-		greatest = greatest.sub(int128{0, upper.bits - s.min.bits})
-	}
-	return least, greatest
 }

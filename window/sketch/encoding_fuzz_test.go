@@ -22,6 +22,21 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// FuzzCheck holds Check against decoding plainly and encoding again.
+func FuzzCheck(f *testing.F) {
+	for _, b := range samples(f) {
+		if len(b) < 2000 {
+			f.Add(b)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		equalsReference(t, b)
+		if len(b) >= checksumSize {
+			equalsReference(t, resealed(b))
+		}
+	})
+}
+
 // FuzzValues reads values from the input and checks that every way to count them
 // gives the same bytes.
 func FuzzValues(f *testing.F) {

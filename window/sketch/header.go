@@ -84,8 +84,9 @@ func (s *Sketch) header() Header {
 	}
 }
 
-// appendHeader appends all that comes before the parts.
-func (s *Sketch) appendHeader(b []byte) []byte {
+// appendHeader appends all that comes before the parts, given how many of the
+// values are negative.
+func (s *Sketch) appendHeader(b []byte, negatives uint64) []byte {
 	flags := s.coarseness
 	if s.floats {
 		flags |= flagFloats
@@ -118,7 +119,7 @@ func (s *Sketch) appendHeader(b []byte) []byte {
 		b = binary.AppendUvarint(b, s.zeros)
 	}
 	if s.min.sign() < 0 && s.max.sign() > 0 {
-		b = binary.AppendUvarint(b, total(s.negative))
+		b = binary.AppendUvarint(b, negatives)
 	}
 	return b
 }
@@ -230,6 +231,9 @@ func (s *Sketch) readFlags(r *reader) {
 		return
 	}
 	s.ceiling, s.shift = uint8(maxScale-highest), uint8(maxScale-scale)
+	if s.shift == s.coarseness {
+		r.fail("scale of the precision written")
+	}
 }
 
 func (s *Sketch) readExtremes(r *reader) {
@@ -242,13 +246,15 @@ func (s *Sketch) readExtremes(r *reader) {
 		}
 	} else {
 		kinds := r.byte()
-		if kinds > kindMinFloat|kindMaxFloat|kindEqual {
-			r.fail("unknown kind of number")
+		if kinds > kindMinFloat|kindMaxFloat|kindEqual || kinds == kindEqual|kindMinFloat || kinds == kindEqual|kindMaxFloat {
+			r.fail("unknown kinds of numbers")
 		}
 		s.min = r.number(kinds&kindMinFloat != 0)
 		s.max = s.min
 		if kinds&kindEqual == 0 {
-			s.max = r.number(kinds&kindMaxFloat != 0)
+			if s.max = r.number(kinds&kindMaxFloat != 0); s.max == s.min {
+				r.fail("equal min and max both written")
+			}
 		}
 	}
 	if s.max.less(s.min) || !s.bounds && s.count == 1 && s.min != s.max {

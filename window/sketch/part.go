@@ -3,6 +3,7 @@ package sketch
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // A part holds the bins of one sign, numbered as cells (see cells.go) by
@@ -25,20 +26,38 @@ const (
 )
 
 // part is what is known of a part: count values, one each in the cells low and
-// low+span, or all of them if span is 0, and the others in values or in bins.
+// low+span, or all of them if span is 0, and the others in bins.
 type part struct {
 	cells     cells
 	negative  bool
 	count     uint64
 	low, span uint32
-	values    []uint32 // sorted, repeats and all
-	bins      []bin    // numbered by cell
+	bins      []bin // numbered by cell, ascending
+
+	format  byte
+	payload int // bytes, without the format
 }
 
 // scratch is memory that encoding and decoding use again.
 type scratch struct {
 	values []uint32
 	bins   []bin
+}
+
+// sizedBins returns n bins, whatever is in them.
+func (tmp *scratch) sizedBins(n int) []bin {
+	if cap(tmp.bins) < n {
+		tmp.bins = make([]bin, n)
+	}
+	return tmp.bins[:n]
+}
+
+// sized returns a slice of n values in memory that is used again.
+func sized(values *[]uint32, n int) []uint32 {
+	if cap(*values) < n {
+		*values = make([]uint32, n)
+	}
+	return (*values)[:n]
 }
 
 // ends returns the number of greatest magnitude of one sign, and that of least
@@ -50,59 +69,73 @@ func (s *Sketch) ends(negative bool) (outer, inner Number, known bool) {
 	return s.max, s.min, s.min.sign() > 0
 }
 
-func (s *Sketch) appendPart(b []byte, negative bool, tmp *scratch) []byte {
-	source := s.positive
-	if negative {
-		source = s.negative
-	}
-	count := total(source)
+// appendPart appends the part of the bins of one sign, of which there are some,
+// count values in all. They may be in tmp.
+func (s *Sketch) appendPart(b []byte, negative bool, source []bin, count uint64, tmp *scratch) []byte {
 	if count <= 1 {
 		return b
 	}
 	c := cellsOf(s.shift, s.floats)
-	low, high := c.cell(source[0].index), c.cell(source[len(source)-1].index)
+	bins := tmp.sizedBins(len(source))
+	c.number(bins, source)
+	last := len(bins) - 1
+	low, high := uint32(bins[0].index), uint32(bins[last].index)
 	if _, _, known := s.ends(negative); !known {
 		b = binary.AppendUvarint(b, uint64(high-low))
 	}
 	if count == 2 || low == high {
 		return b
 	}
-	bins := tmp.bins[:0]
-	for k, x := range source {
-		if k == 0 || k == len(source)-1 {
-			if x.count--; x.count == 0 {
-				continue
-			}
-		}
-		bins = append(bins, bin{int32(c.cell(x.index)), x.count})
+	if bins[last].count--; bins[last].count == 0 {
+		bins = bins[:last]
 	}
-	tmp.bins = bins
-	return appendPayload(b, bins, count-2, low, high-low, tmp)
+	if bins[0].count--; bins[0].count == 0 {
+		bins = bins[1:]
+	}
+	return appendPayload(b, bins, count-2, low, high-low)
 }
 
-// appendPayload appends format and payload of count values.
-func appendPayload(b []byte, bins []bin, count uint64, low, span uint32, tmp *scratch) []byte {
-	rice := riceSize(bins, count, low, span)
-	limit := rice * 9 / 8
-	// Elias-Fano takes a bit for each value at least.
-	if count <= maxEliasFano && int(count/8) <= limit {
-		values := sized(&tmp.values, int(count))
-		k := 0
-		for _, x := range bins {
-			for end := k + int(x.count); k < end; k++ {
-				values[k] = uint32(x.index)
-			}
-		}
-		if eliasFanoSize(values, low, span) <= limit {
-			return appendEliasFano(append(b, formatEliasFano), values, low, span)
-		}
+// appendPayload appends format and payload of count values. It uses up the bins.
+func appendPayload(b []byte, bins []bin, count uint64, low, span uint32) []byte {
+	if count > maxEliasFano {
+		b, _ = appendRice(append(b, formatRice), bins, count, low, span, math.MaxInt)
+		return b
 	}
-	return appendRice(append(b, formatRice), bins, count, low, span)
+	plan := planEliasFano(bins, int(count), low, span)
+	limit := riceLimit(plan.size)
+	// With two values to a cell it is Rice most likely, and written at once.
+	likely := count >= 2*(uint64(span)+1)
+	if !likely && riceSize(bins, count, low, span, limit) >= limit {
+		return plan.append(append(b, formatEliasFano), bins)
+	}
+	out, ok := appendRice(append(b, formatRice), bins, count, low, span, limit)
+	if !ok {
+		return plan.append(append(b, formatEliasFano), bins)
+	}
+	return out
+}
+
+// riceLimit returns the least size of the Rice payload with which an Elias-Fano
+// payload of n bytes is preferred: n is no more than 9/8 of it, rounded down.
+func riceLimit(n int) int { return (8*n + 8) / 9 }
+
+// chosen tells whether the format is the one that appendPayload takes.
+func (p *part) chosen() bool {
+	count := p.count - 2
+	if p.format == formatEliasFano {
+		limit := riceLimit(p.payload)
+		return riceSize(p.bins, count, p.low, p.span, limit) >= limit
+	}
+	if count > maxEliasFano {
+		return true
+	}
+	plan := planEliasFano(p.bins, int(count), p.low, p.span)
+	return p.payload < riceLimit(plan.size)
 }
 
 // readPart reads the part of count values of one sign, and returns the rest.
-func (s *Sketch) readPart(b []byte, negative bool, count uint64, tmp *scratch) (part, []byte, error) {
-	p := part{cells: cellsOf(s.shift, s.floats), negative: negative, count: count}
+func (s *Sketch) readPart(p *part, b []byte, negative bool, count uint64, tmp *scratch) ([]byte, error) {
+	*p = part{cells: cellsOf(s.shift, s.floats), negative: negative, count: count}
 	outer, inner, known := s.ends(negative)
 	high := p.cells.cellOf(outer)
 	r := reader{b: b}
@@ -126,23 +159,24 @@ func (s *Sketch) readPart(b []byte, negative bool, count uint64, tmp *scratch) (
 	if count > 2 && p.span > 0 {
 		p.readPayload(&r, tmp)
 	}
-	return p, r.b, r.err()
+	return r.b, r.err()
 }
 
 // readPayload reads format and payload.
 func (p *part) readPayload(r *reader, tmp *scratch) {
 	count := p.count - 2
+	p.format = r.byte()
+	p.payload = len(r.b)
 	var ok bool
-	switch format := r.byte(); {
+	switch {
 	case r.bad != "":
 		return
-	case format == formatEliasFano && count <= maxEliasFano:
-		p.values = sized(&tmp.values, int(count))
-		r.b, ok = readEliasFano(p.values, r.b, p.low, p.span)
-	case format == formatRice:
-		p.bins, r.b, ok = readRice(tmp.bins[:0], r.b, count, p.low, p.span)
-		tmp.bins = p.bins
+	case p.format == formatEliasFano && count <= maxEliasFano:
+		p.bins, r.b, ok = readEliasFano(tmp, r.b, int(count), p.low, p.span)
+	case p.format == formatRice:
+		p.bins, r.b, ok = readRice(tmp, r.b, count, p.low, p.span)
 	}
+	p.payload -= len(r.b)
 	if !ok {
 		r.fail("malformed or unknown payload")
 	}
@@ -156,14 +190,6 @@ func leastMagnitude(floats bool) Number {
 	return Int(1)
 }
 
-// sized returns a slice of n values in memory that is used again.
-func sized(values *[]uint32, n int) []uint32 {
-	if cap(*values) < n {
-		*values = make([]uint32, n)
-	}
-	return (*values)[:n]
-}
-
 // total returns the number of values in bins.
 func total(bins []bin) (n uint64) {
 	for _, b := range bins {
@@ -172,20 +198,36 @@ func total(bins []bin) (n uint64) {
 	return n
 }
 
+// split returns the bins between the outermost two cells, and how many values
+// are in those. All are in the lowest if there is one cell only.
+func (p *part) split() (low uint64, between []bin, high uint64) {
+	if p.span == 0 {
+		return p.count, nil, 0
+	}
+	low, between, high = 1, p.bins, 1
+	if len(between) > 0 && uint32(between[0].index) == p.low {
+		low += between[0].count
+		between = between[1:]
+	}
+	if last := len(between) - 1; last >= 0 && uint32(between[last].index) == p.low+p.span {
+		high += between[last].count
+		between = between[:last]
+	}
+	return low, between, high
+}
+
 // appendTo appends the bins of the part, by index.
 func (p *part) appendTo(bins []bin) []bin {
-	add := func(cell uint32, n uint64) { bins = addBin(bins, bin{p.cells.bin(cell), n}) }
-	if p.span == 0 {
-		add(p.low, p.count)
+	if p.count == 0 {
 		return bins
 	}
-	add(p.low, 1)
-	for _, x := range p.values {
-		add(x, 1)
+	low, between, high := p.split()
+	bins = append(bins, bin{p.cells.bin(p.low), low})
+	at := len(bins)
+	bins = slices.Grow(bins, len(between)+1)[:at+len(between)]
+	p.cells.bins(bins[at:], between)
+	if high > 0 {
+		bins = append(bins, bin{p.cells.bin(p.low + p.span), high})
 	}
-	for _, x := range p.bins {
-		add(uint32(x.index), x.count)
-	}
-	add(p.low+p.span, 1)
 	return bins
 }

@@ -29,7 +29,8 @@ func (a average) next(v uint64) average {
 // of 9/16 of it.
 func (a average) k() uint { return uint(bits.Len64(uint64(a) * 9 >> 8)) }
 
-// riceModel is what writer and reader know alike at every step.
+// riceModel is what writer and reader know alike at every step. Their loops keep
+// it in registers, which is why it has no method that changes it.
 type riceModel struct {
 	density average // values in a cell
 	spread  average // folded distance of a cell's count from the density
@@ -50,110 +51,148 @@ func newRiceModel(count uint64, span uint32) riceModel {
 	}
 }
 
-// dense tells whether the next step is a cell: from 1½ values to a cell on.
-func (m *riceModel) dense() bool { return m.density >= 24 }
+// denseFrom is the density from which on a step is a cell: 1½ values to a cell.
+const denseFrom average = 24
 
 // fold maps a count to how far it is from the mean, above and below in turn, and
 // from twice the mean on, where there is no below left, to itself.
-func (m *riceModel) fold(n uint64) uint64 {
-	mean := uint64(m.density+8) >> 4
-	if n >= 2*mean {
-		return n
-	}
+func fold(n uint64, density average) uint64 {
+	mean := uint64(density+8) >> 4
 	d := int64(n - mean)
-	return uint64(d<<1 ^ d>>63)
-}
-
-func (m *riceModel) unfold(v uint64) uint64 {
-	mean := uint64(m.density+8) >> 4
-	if v >= 2*mean {
-		return v
+	folded := uint64(d<<1 ^ d>>63)
+	if n >= 2*mean {
+		folded = n
 	}
-	return mean + (v>>1 ^ -(v & 1))
+	return folded
 }
 
-// stepCell takes in a cell of a dense stretch.
-func (m *riceModel) stepCell(n, folded uint64) {
-	m.density = m.density.next(n)
-	m.spread = m.spread.next(folded)
+func unfold(v uint64, density average) uint64 {
+	mean := uint64(density+8) >> 4
+	n := mean + (v>>1 ^ -(v & 1))
+	if v >= 2*mean {
+		n = v
+	}
+	return n
 }
 
-// stepBin takes in a bin of a sparse stretch.
-func (m *riceModel) stepBin(gap, n uint64) {
-	m.gap = m.gap.next(gap)
-	m.extra = m.extra.next(n - 1)
-	m.density = m.density.next(n >> bits.Len64(gap)) // about n/(gap+1)
-}
+// densityOf returns about n/(gap+1), what a bin of a sparse stretch says of the
+// density.
+func densityOf(n, gap uint64) uint64 { return n >> (bits.Len64(gap) & 63) }
 
-// appendRice appends count values in the cells from low to low+span.
-func appendRice(b []byte, bins []bin, count uint64, low, span uint32) []byte {
-	w := bitWriter{b: b}
-	writeRice(&w, bins, count, low, span)
-	return w.flush()
-}
-
-// riceSize returns the number of bytes that appendRice appends.
-func riceSize(bins []bin, count uint64, low, span uint32) int {
-	w := bitWriter{measuring: true}
-	writeRice(&w, bins, count, low, span)
-	return w.size()
-}
-
-func writeRice(w *bitWriter, bins []bin, count uint64, low, span uint32) {
+// riceSize returns the number of bytes that appendRice appends, or once it is
+// certain that these are enough bytes or more, some number that is too.
+func riceSize(bins []bin, count uint64, low, span uint32, enough int) int {
 	m := newRiceModel(count, span)
-	at := int32(low)
+	density, spread, gaps, extras := m.density, m.spread, m.gap, m.extra
+	at, size := int32(low), uint(0)
 	for k := 0; k < len(bins); {
-		next := bins[k]
-		if m.dense() {
+		// Each bin that is left takes a bit at least.
+		if int(size)+len(bins)-k >= enough*8 {
+			return enough
+		}
+		end := min(k+riceStretch, len(bins))
+		for ; k < end && density < denseFrom; k++ {
+			x := bins[k]
+			gap, more := uint64(uint32(x.index-at)), x.count-1
+			size += riceLength(gap, gaps.k()) + riceLength(more, extras.k())
+			gaps, extras = gaps.next(gap), extras.next(more)
+			density = density.next(densityOf(x.count, gap))
+			at = x.index + 1
+		}
+		for k < end && density >= denseFrom {
+			x := bins[k]
+			n, found := uint64(0), 0
+			if x.index == at {
+				n, found = x.count, 1
+			}
+			k += found
+			at++
+			folded := fold(n, density)
+			size += riceLength(folded, spread.k())
+			density, spread = density.next(n), spread.next(folded)
+		}
+	}
+	return int(size+7) / 8
+}
+
+// riceStretch is how many bins riceSize takes before it looks whether that is
+// enough.
+const riceStretch = 32
+
+// appendRice appends count values in the cells from low to low+span, unless that
+// takes limit bytes or more: then it returns b and false.
+func appendRice(b []byte, bins []bin, count uint64, low, span uint32, limit int) ([]byte, bool) {
+	m := newRiceModel(count, span)
+	density, spread, gaps, extras := m.density, m.spread, m.gap, m.extra
+	start, at := len(b), int32(low)
+	w := bitWriter{b: b}
+	for k := 0; k < len(bins); {
+		x := bins[k]
+		if density >= denseFrom {
 			n := uint64(0)
-			if next.index == at {
-				n = next.count
+			if x.index == at {
+				n = x.count
 				k++
 			}
-			folded := m.fold(n)
-			w.rice(folded, m.spread.k())
-			m.stepCell(n, folded)
 			at++
+			folded := fold(n, density)
+			w.rice(folded, spread.k())
+			density, spread = density.next(n), spread.next(folded)
 			continue
 		}
-		gap := uint64(next.index - at)
-		w.rice(gap, m.gap.k())
-		w.rice(next.count-1, m.extra.k())
-		m.stepBin(gap, next.count)
-		at = next.index + 1
+		gap, more := uint64(uint32(x.index-at)), x.count-1
+		w.rice(gap, gaps.k())
+		w.rice(more, extras.k())
+		gaps, extras = gaps.next(gap), extras.next(more)
+		density = density.next(densityOf(x.count, gap))
+		at = x.index + 1
 		k++
+		if len(w.b)-start >= limit {
+			return b, false
+		}
 	}
+	out := w.flush()
+	return out, len(out)-start < limit
 }
 
-// readRice appends to bins what appendRice wrote, and returns the rest of b.
-func readRice(bins []bin, b []byte, count uint64, low, span uint32) ([]bin, []byte, bool) {
-	r := bitReader{b: b}
+// readRice reads count values. It returns them as bins, in the memory of tmp,
+// and the rest of b. What it returns with true lies within low and low+span and
+// is written in no other way; there are MaxBins at most.
+func readRice(tmp *scratch, b []byte, count uint64, low, span uint32) (bins []bin, rest []byte, ok bool) {
+	// One more than there may be: an empty cell is stored too, and overwritten.
+	bins = tmp.sizedBins(int(min(count, uint64(span)+1, MaxBins)) + 1)
 	m := newRiceModel(count, span)
+	density, spread, gaps, extras := m.density, m.spread, m.gap, m.extra
 	at, last := uint64(low), uint64(low)+uint64(span)
+	r := bitReader{b: b}
+	used := 0
 	for count > 0 {
 		n := uint64(0)
-		if m.dense() {
-			folded := r.rice(m.spread.k())
-			n = m.unfold(folded)
-			m.stepCell(n, folded)
+		if density >= denseFrom {
+			folded := r.rice(spread.k())
+			n = unfold(folded, density)
+			density, spread = density.next(n), spread.next(folded)
 		} else {
-			gap := r.rice(m.gap.k())
-			n = r.rice(m.extra.k()) + 1
+			gap := r.rice(gaps.k())
+			more := r.rice(extras.k())
+			n = more + 1
 			if gap > uint64(span) || n == 0 {
-				return bins, nil, false
+				return nil, nil, false
 			}
-			m.stepBin(gap, n)
+			gaps, extras = gaps.next(gap), extras.next(more)
+			density = density.next(densityOf(n, gap))
 			at += gap
 		}
-		if at > last || n > count || r.overrun || len(bins) > MaxBins {
-			return bins, nil, false
+		if at > last || n > count || r.bad || used >= len(bins) {
+			return nil, nil, false
 		}
+		bins[used] = bin{int32(at), n}
 		if n > 0 {
-			bins = append(bins, bin{int32(at), n})
-			count -= n
+			used++
 		}
+		count -= n
 		at++
 	}
-	rest, ok := r.rest()
-	return bins, rest, ok
+	rest, ok = r.rest()
+	return bins[:used], rest, ok && used <= MaxBins
 }
