@@ -40,9 +40,10 @@ type proposer struct {
 	initial func() *storage.Cluster // what Init would say, nil once initialised
 
 	queue  chan *request
-	wake   chan struct{} // leadership may have changed
-	slots  chan struct{} // one token per entry in flight
-	queued atomic.Int64  // bytes
+	wake   chan struct{}   // leadership may have changed
+	ticks  <-chan struct{} // somebody needs the log to move
+	slots  chan struct{}   // one token per entry in flight
+	queued atomic.Int64    // bytes
 	flying sync.WaitGroup
 
 	shareBytes int // lingerBytes; a benchmark sets 0, an entry per call
@@ -113,6 +114,14 @@ func (p *proposer) poke() {
 	}
 }
 
+// askTick asks the proposer for an entry, if this member leads.
+func (n *Node) askTick() {
+	select {
+	case n.ticks <- struct{}{}:
+	default: // one is enough
+	}
+}
+
 // run proposes until ctx ends, and returns once nothing of its is under way.
 func (p *proposer) run(ctx context.Context) {
 	defer p.flying.Wait()
@@ -128,6 +137,11 @@ func (p *proposer) run(ctx context.Context) {
 				return
 			case <-p.wake:
 				p.open(ctx)
+				continue
+			case <-p.ticks:
+				if p.open(ctx) {
+					p.propose(ctx, encodeTick(p.clock()), nil)
+				}
 				continue
 			case <-idle.C:
 				if p.open(ctx) && time.Since(p.last) >= tickEvery {

@@ -73,7 +73,8 @@ type Node struct {
 	initialised bool   // the same
 	clockTerm   uint64 // the proposer's goroutine only
 
-	changed   broadcast // leadership, configuration or term of the state moved
+	ticks     chan struct{} // asks the proposer for a Tick
+	changed   broadcast     // leadership, configuration or term of the state moved
 	ready     chan struct{}
 	readyOnce sync.Once
 
@@ -98,7 +99,7 @@ func Open(o Options) (*Node, error) {
 	}
 	n := &Node{
 		o: o, dir: filepath.Join(o.Dir, "group-0"),
-		ready: make(chan struct{}), clock: newQuorumClock(o.Now),
+		ready: make(chan struct{}), ticks: make(chan struct{}, 1), clock: newQuorumClock(o.Now),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.open(); err != nil {
@@ -152,7 +153,7 @@ func (n *Node) open() error {
 		return err
 	}
 	n.fsm = &fsm{db: n.db, logs: n.logs, fatal: n.stopProcess, moved: n.applied}
-	n.snaps.raise = n.fsm.raise
+	n.snaps.raise, n.snaps.move = n.fsm.raise, n.askTick
 	return n.openRaft()
 }
 
@@ -219,6 +220,7 @@ func (n *Node) raftConfig() *raft.Config {
 // start begins the background loops.
 func (n *Node) start() {
 	n.prop = newProposer(n.raft, n.log, n.entryClock, n.initialCluster)
+	n.prop.ticks = n.ticks
 	n.loops.Go(func() { n.prop.run(n.ctx) })
 	n.loops.Go(n.watch)
 	n.loops.Go(n.lead)

@@ -34,8 +34,10 @@ type snapshotStore struct {
 	db    *storage.DB
 	raise func(index, term uint64, conf raft.Configuration) // see fsm.raise
 
-	streams atomic.Int64 // open ones
-	sent    atomic.Int64 // when the last ended, unix nanoseconds of time.Now
+	streams atomic.Int64  // open ones
+	sent    atomic.Int64  // when the last ended, unix nanoseconds of time.Now
+	last    atomic.Uint64 // index of the last one that went out
+	move    func()        // asks for an entry in the log, waits for nothing
 
 	mu        sync.Mutex // guards the two below
 	installed map[string]*received
@@ -61,7 +63,7 @@ func newSnapshotStore(dir string, db *storage.DB) (*snapshotStore, error) {
 			return nil, fmt.Errorf("raftfsm: snapshots: %w", err)
 		}
 	}
-	return &snapshotStore{dir: dir, db: db, installed: make(map[string]*received)}, nil
+	return &snapshotStore{dir: dir, db: db, installed: make(map[string]*received), move: func() {}}, nil
 }
 
 // Create begins a snapshot at the index that Raft names. That index, not the
@@ -106,6 +108,11 @@ func liveMeta(state storage.FlushedState, size int64) (*raft.SnapshotMeta, error
 // Open streams the state file from one read transaction, with the index that
 // this transaction holds, or a received snapshot for Restore.
 //
+// What goes out is as new as it can be, and if it is what went out before, the
+// log is asked to move: a receiver whose log ends at that very index, in an entry
+// that was never committed, goes on comparing its term after the install, and
+// would be sent the same snapshot for ever.
+//
 // A received one behind the state is refused. It was overtaken on its way, by a
 // second attempt or by the log, and Raft does not look: it would go back to its
 // index, and end the process where the log from there on is cut already. Raft
@@ -125,9 +132,15 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 		}
 		return &r.meta, reader, nil
 	}
+	if err := s.db.Flush(context.Background()); err != nil {
+		return nil, nil, fmt.Errorf("raftfsm: open snapshot: %w", err)
+	}
 	rc, state, size, err := s.db.OpenStream(context.Background())
 	if err != nil {
 		return nil, nil, fmt.Errorf("raftfsm: open snapshot: %w", err)
+	}
+	if s.last.Swap(state.Index) == state.Index {
+		s.move()
 	}
 	meta, err := liveMeta(state, size)
 	if err != nil {
