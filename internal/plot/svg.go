@@ -12,8 +12,10 @@ import (
 
 // Bounds of an SVG, in pixels. Smaller ones have no room for their labels.
 const (
-	MinWidth, MaxWidth   = 320, 10_000
-	MinHeight, MaxHeight = 160, 10_000
+	MinWidth  = 320
+	MaxWidth  = 10_000
+	MinHeight = 160
+	MaxHeight = 10_000
 )
 
 // SVGOptions tune an SVG. The zero value is right for a report.

@@ -11,8 +11,10 @@ import (
 
 // Bounds of a picture for a terminal, in characters.
 const (
-	MinColumns, MaxColumns = 40, 2_000
-	MinRows, MaxRows       = 5, 200
+	MinColumns = 40
+	MaxColumns = 2_000
+	MinRows    = 5
+	MaxRows    = 200
 )
 
 // Margin is how many columns the value axis takes as a rule; the others are for
