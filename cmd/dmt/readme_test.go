@@ -206,6 +206,9 @@ func TestExamples_Work(t *testing.T) {
 		}
 	}
 	run("dmt add latency_us 1 --node web-1 --at 2026-11-23T10:00Z")
+	run("dmt add latency_us 1 --node web-1 --at 2026-11-22T10:00Z")
+	run("dmt add latency_us 1 --node web-2 --at 1d")
+	run("dmt add rtt_ms 1 --node web-1")
 	// What runs until it is stopped is run by scripts; here it is only read.
 	runsOn := map[string]bool{"serve": true, "local": true, "agent": true}
 	// These need a cluster in a state of its own, which scripts have.
