@@ -41,7 +41,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 no data in the window,
 	root.AddCommand(
 		newDemoCmd(s), newLocalCmd(s), newServeCmd(s),
 		newAddCmd(s), newLoadCmd(s), newAgentCmd(s),
-		newQueryCmd(s), newPlotCmd(s),
+		newQueryCmd(s), newPlotCmd(s), newDiffCmd(s),
 		newMetricsCmd(s), newNodesCmd(s), newBenchCmd(s),
 		newStatusCmd(s), newMembersCmd(s), newJoinCmd(s), newRemoveCmd(s), newTransferCmd(s),
 		newVersionCmd(s), newCompletionCmd(s),
