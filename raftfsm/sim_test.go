@@ -153,7 +153,13 @@ func (s *sim) run() {
 	if !s.failed() && s.ready() {
 		s.checkEnd()
 	}
+	if n := s.installs.Load(); n > simMaxInstalls {
+		s.fail("%d installs: the same snapshot again and again", n)
+	}
 }
+
+// simMaxInstalls is far above what a plan explains; usually it is under ten.
+const simMaxInstalls = 40
 
 func (s *sim) result() simResult {
 	r := simResult{plan: s.plan, history: s.book, faults: s.faults.Load(), installs: s.installs.Load()}
