@@ -1,9 +1,10 @@
 package client
 
 // sendAhead is how far numbers may run ahead of the lowest batch that is not
-// settled: the cluster remembers 64 numbers above it and refuses what is
-// beyond. With 64 batches unsettled none has to be.
-const sendAhead = 64
+// settled. The cluster takes 64, but of settled numbers it keeps the outcome of
+// the last 8 only: within that a late retry is told what became of the batch,
+// beyond it no more than that it came too late.
+const sendAhead = 8
 
 // producer is one life of a client in the books of the cluster: every batch is
 // counted once under its (id, number). A client takes a new life when the

@@ -88,7 +88,8 @@ type Status uint8
 const (
 	// Applied batches are counted by this entry.
 	Applied Status = iota
-	// Duplicate batches were counted by an earlier entry.
+	// Duplicate batches were counted by an earlier entry, which is one of the last
+	// few of their producer.
 	Duplicate
 	// Conflict is for a number that was used for other content. Nothing is
 	// counted.

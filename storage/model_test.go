@@ -48,7 +48,10 @@ func (m *model) expect(b Batch) Status {
 		low++
 	}
 	if old, ok := settled[b.Seq]; ok {
-		if old.Hash != b.Hash && b.Seq+keptRecords > low {
+		switch {
+		case b.Seq+keptRecords <= low:
+			return TooOldToDeduplicate
+		case old.Hash != b.Hash:
 			return Conflict
 		}
 		return Duplicate

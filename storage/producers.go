@@ -15,8 +15,9 @@ const (
 	WindowSize = 64
 
 	// keptRecords is for how many settled numbers at the end of the window hash
-	// and refusals are kept, so that a retry gets its outcome back. More would
-	// answer later retries, at 12 bytes per producer and flush each.
+	// and refusals are kept, so that a retry gets its outcome back; older ones are
+	// refused. More would answer later retries, at 12 bytes per producer and flush
+	// each. Our clients number no further ahead than this.
 	keptRecords = 8
 
 	// A batch is refused as too old to deduplicate when its producer is unknown
@@ -133,6 +134,10 @@ func (t producers) judge(b *Batch, clockMs int64) (Status, uint32) {
 	switch {
 	case settled && known && r.hash != b.Hash:
 		return Conflict, 0
+	case settled && !known:
+		// What was refused of it, or that it is another batch under an old
+		// number, cannot be told any more.
+		return TooOldToDeduplicate, 0
 	case settled:
 		return Duplicate, r.refused
 	case b.Seq-p.low > WindowSize:
