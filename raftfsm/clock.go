@@ -20,10 +20,11 @@ const sampleAge = 5 * heartbeatEvery
 type quorumClock struct {
 	now func() time.Time // wall clock of this member
 
-	mu      sync.Mutex // guards the three below
+	mu      sync.Mutex // guards the four below
 	samples map[string]clockSample
 	baseMs  int64 // log clock at base
 	base    time.Time
+	firstMs int64 // first clock of a quorum in this term; 0 before
 }
 
 type clockSample struct {
@@ -35,12 +36,28 @@ func newQuorumClock(now func() time.Time) *quorumClock {
 	return &quorumClock{now: now, samples: make(map[string]clockSample)}
 }
 
-// begin forgets the samples: a term starts at log clock ms.
+// begin starts a term, at log clock ms. Samples stay, as long as they are fresh:
+// the first round of heartbeats may have come before the first entry.
 func (c *quorumClock) begin(ms int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.samples)
-	c.baseMs, c.base = ms, time.Now()
+	c.baseMs, c.base, c.firstMs = ms, time.Now(), 0
+}
+
+// settled says whether a log clock that stands at logMs has seen a clock of a
+// quorum in this term.
+func (c *quorumClock) settled(logMs int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.firstMs != 0 && logMs >= c.firstMs
+}
+
+// ClockSettled says, on the leader, whether the log clock is that of a quorum.
+// Until it is, at the start of a term, it may stand where an outage stopped it,
+// and what is measured now looks as if it came from the future.
+func (n *Node) ClockSettled() bool {
+	_, term := n.db.Applied()
+	return term == n.raft.CurrentTerm() && n.clock.settled(n.db.ClockMs())
 }
 
 // heard takes the wall clock of another member, asked at asked and answered now.
@@ -69,6 +86,9 @@ func (c *quorumClock) nowMs(others []string, logMs int64) int64 {
 		// The lower of two middles: one clock that runs ahead moves nothing.
 		slices.Sort(clocks)
 		ms = clocks[(len(clocks)-1)/2]
+		if c.firstMs == 0 {
+			c.firstMs = ms
+		}
 	}
 	ms = max(ms, logMs)
 	c.baseMs, c.base = ms, now

@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -113,8 +114,12 @@ func (m *testMember) options() Options {
 	o := Options{
 		Dir: m.dir, ID: m.id, Address: m.addr, Join: m.c.addrs(), BootstrapExpect: len(m.c.members),
 		Peers: memPeers{m}, MinFreeDisk: -1, Logger: testLogger(m.c.t),
-		Dial:    m.dial,
-		OnFatal: func(err error) { m.c.t.Errorf("member %s: fatal: %v", m.id, err) },
+		Dial: m.dial,
+		OnFatal: func(err error) {
+			if !errors.Is(err, ErrRemoved) { // the tests that remove members look for it themselves
+				m.c.t.Errorf("member %s: fatal: %v", m.id, err)
+			}
+		},
 		Storage: storage.Options{FlushEvery: -1},
 	}
 	if m.c.inmem {

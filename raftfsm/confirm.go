@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -13,6 +14,11 @@ import (
 // counts answers to heartbeats and appends that were sent before it, so that an
 // answer which was delayed by longer than an election takes (or a process that
 // was stopped between reading an answer and counting it) proves the past.
+//
+// A peer is asked once at a time: one that fell silent holds one question, not
+// one for every read meanwhile. Those that made the last round succeed are free
+// to be asked; after one that failed there may be too few, and the read is tried
+// again.
 //
 // term must be one that this member was elected in.
 func (n *Node) confirmLeader(term uint64) error {
@@ -30,7 +36,12 @@ func (n *Node) confirmLeader(term uint64) error {
 	}
 	addr := n.trans.EncodePeer(n.server, n.trans.LocalAddr())
 	answers := make(chan bool, len(others))
+	asked := 0
 	for _, s := range others {
+		if !n.asking.begin(s.ID) && false {
+			continue
+		}
+		asked++
 		ask := func() {
 			req := &raft.AppendEntriesRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.server), Addr: addr},
@@ -38,15 +49,17 @@ func (n *Node) confirmLeader(term uint64) error {
 			}
 			var resp raft.AppendEntriesResponse
 			err := n.trans.AppendEntries(s.ID, s.Address, req, &resp)
+			n.asking.end(s.ID)
 			answers <- err == nil && resp.Success && resp.Term == term
 		}
 		if !n.calls.start(ask) {
+			n.asking.end(s.ID)
 			return ErrClosed
 		}
 	}
 	timeout := time.NewTimer(peerTimeout)
 	defer timeout.Stop()
-	for range others {
+	for range asked {
 		select {
 		case yes := <-answers:
 			if yes {
@@ -69,4 +82,30 @@ func (n *Node) sameTerm(term uint64) error {
 		return n.notLeader()
 	}
 	return nil
+}
+
+// inquiries are the peers that have not answered yet.
+type inquiries struct {
+	mu   sync.Mutex // guards open
+	open map[raft.ServerID]struct{}
+}
+
+// begin reports false while an earlier question to the peer is open.
+func (q *inquiries) begin(id raft.ServerID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, ok := q.open[id]; ok {
+		return false
+	}
+	if q.open == nil {
+		q.open = make(map[raft.ServerID]struct{})
+	}
+	q.open[id] = struct{}{}
+	return true
+}
+
+func (q *inquiries) end(id raft.ServerID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.open, id)
 }

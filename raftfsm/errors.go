@@ -27,6 +27,15 @@ var (
 	// values until there is space again. Nothing was written.
 	ErrDiskFull = errors.New("raftfsm: a voter is short of disk")
 
+	// ErrClockSkew says that the wall clock of the leader is more than a minute
+	// off the others', so that it refuses values and hands leadership over. It
+	// is an ErrNoLeader: nothing was written, and a retry may succeed.
+	ErrClockSkew = fmt.Errorf("%w whose clock is right", ErrNoLeader)
+
+	// ErrRemoved says that the member was removed from the cluster. Its
+	// directory cannot be used to join again; an empty one can.
+	ErrRemoved = errors.New("raftfsm: this member was removed from the cluster; to join again, start it with an empty directory")
+
 	// ErrTooLarge says that the batches of one call do not fit in a log entry.
 	ErrTooLarge = errors.New("raftfsm: batches exceed the size of a log entry")
 

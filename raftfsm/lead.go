@@ -82,7 +82,7 @@ func (n *Node) initialCluster() *storage.Cluster {
 
 // lead does, while this member leads, what goes on beside the log: it asks the
 // members for their clocks, disks and lag, gives a vote to those that caught up,
-// and guards their disks.
+// and guards their disks and its own clock.
 func (n *Node) lead() {
 	var term uint64
 	for {
@@ -114,7 +114,11 @@ func (n *Node) leadRound() (catchingUp bool) {
 	servers := n.servers()
 	commit := n.raft.CommitIndex()
 	n.askMembers(servers)
+	if !n.ClockSettled() {
+		n.askTick() // with the clocks that were just heard
+	}
 	n.guardDisks(servers)
+	n.guardClock(servers)
 	for _, s := range servers {
 		h, ok := n.members.get(s.ID)
 		switch {

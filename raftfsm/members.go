@@ -16,9 +16,10 @@ import (
 
 // memberTable is what the leader heard from the others.
 type memberTable struct {
-	mu    sync.Mutex // guards the two below
-	heard map[raft.ServerID]memberHeard
-	full  bool // a voter is short of disk
+	mu     sync.Mutex // guards the three below
+	heard  map[raft.ServerID]memberHeard
+	full   bool // a voter is short of disk
+	skewed bool // the clock of this leader is off
 }
 
 type memberHeard struct {
@@ -45,7 +46,7 @@ func (t *memberTable) get(id raft.ServerID) (memberHeard, bool) {
 func (t *memberTable) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.heard, t.full = nil, false
+	t.heard, t.full, t.skewed = nil, false, false
 }
 
 func (t *memberTable) diskFull() bool {

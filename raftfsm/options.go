@@ -111,8 +111,8 @@ type Options struct {
 	Now func() time.Time
 
 	// OnFatal is called once, from any goroutine, when the member must stop:
-	// a failed write, or a log entry that it cannot read. It should end the
-	// process and must not wait for the node. Nil panics.
+	// a failed write, a log entry that it cannot read, or ErrRemoved. It should
+	// end the process and must not wait for the node. Nil panics.
 	OnFatal func(error)
 
 	anyPrecision bool              // Precision was 0

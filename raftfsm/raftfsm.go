@@ -58,6 +58,7 @@ type Node struct {
 	prop   *proposer
 	rounds readRounds
 	beats  heartbeatGate
+	asking inquiries
 
 	identMu sync.Mutex // guards ident.ClusterID; the rest of it never changes
 	ident   Identity
@@ -143,6 +144,10 @@ func (n *Node) open() error {
 	if n.logs, err = openLog(n.dir, n.stopProcess); err != nil {
 		return err
 	}
+	// Log and state file are new names in it, the first time.
+	if err := errors.Join(syncDir(n.dir), syncDir(n.o.Dir)); err != nil {
+		return err
+	}
 	n.logs.writing = n.o.writing
 	if state, ok := n.db.FlushedState(); ok && state.Index > 0 {
 		if err := n.logs.installed(state.Index, state.Term); err != nil {
@@ -226,6 +231,7 @@ func (n *Node) start() {
 	n.loops.Go(n.lead)
 	n.loops.Go(n.form)
 	n.loops.Go(n.truncate)
+	n.loops.Go(n.watchRemoval)
 }
 
 // UpgradeHandler serves GET /raft, where other members open Raft streams. It
@@ -269,6 +275,8 @@ func (n *Node) Ingest(ctx context.Context, batches []storage.Batch) ([]storage.O
 		return nil, nil
 	case n.members.diskFull():
 		return nil, ErrDiskFull
+	case n.members.clockSkewed():
+		return nil, ErrClockSkew
 	case n.db.Overloaded():
 		return nil, ErrOverloaded
 	}

@@ -187,7 +187,7 @@ func (n *Node) askIndex(ctx context.Context, read window.Read) (uint64, error) {
 }
 
 // age is how far this member may be behind: the time since it heard from the
-// leader, or since the last entry it applied if it knows of later ones.
+// leader, or how far the log clock of what it applied is behind its own clock.
 func (n *Node) age() time.Duration {
 	if n.raft.State() == raft.Leader {
 		return 0
@@ -196,12 +196,13 @@ func (n *Node) age() time.Duration {
 	if heard.IsZero() {
 		return 1 << 62
 	}
-	age := time.Since(heard)
-	if applied, _ := n.db.Applied(); applied < n.raft.CommitIndex() {
-		behind := time.Duration(n.o.Now().UnixMilli()-n.db.ClockMs()) * time.Millisecond
-		age = max(age, behind)
+	// Heartbeats carry neither entries nor what is committed: who gets nothing
+	// else notices by the log clock, which moves at least every tickEvery.
+	behind := time.Duration(n.o.Now().UnixMilli()-n.db.ClockMs()) * time.Millisecond
+	if applied, _ := n.db.Applied(); applied >= n.raft.CommitIndex() {
+		behind -= tickEvery
 	}
-	return age
+	return max(time.Since(heard), behind)
 }
 
 // bounded gives a read its deadline.

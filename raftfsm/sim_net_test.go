@@ -15,7 +15,8 @@ import (
 // n-th message from one member to another is a function of the seed.
 type simNet struct {
 	seed   uint64
-	calls  tracker // messages under way
+	rpc    time.Duration // until a call is given up
+	calls  tracker       // messages under way
 	closed chan struct{}
 
 	mu      sync.Mutex // guards what follows
@@ -42,7 +43,7 @@ var (
 const (
 	simPace  = 200 * time.Microsecond // least and half of most of a normal message
 	simStale = 3 * time.Second        // by how much a second copy may come later
-	simRPC   = 500 * time.Millisecond // until a call is given up
+	simRPC   = 500 * time.Millisecond
 )
 
 // simLink is one direction between two members.
@@ -61,7 +62,7 @@ type simFate struct {
 
 func newSimNet(seed uint64) *simNet {
 	return &simNet{
-		seed: seed, closed: make(chan struct{}), weather: simCalm,
+		seed: seed, rpc: simRPC, closed: make(chan struct{}), weather: simCalm,
 		ends: make(map[string]*simTransport), nodes: make(map[string]func() *Node), links: make(map[[2]string]*simLink),
 	}
 }
@@ -162,12 +163,26 @@ func (n *simNet) cut(all []string, sel func(from, to string) bool) {
 // hold keeps what is sent to and from a member, until release: for the others
 // it is a process that is stopped and goes on later.
 func (n *simNet) hold(all []string, addr string) {
+	n.holdLinks(all, func(from, to string) bool { return from == addr || to == addr })
+}
+
+// holdLinks keeps what is sent on some links until heal, or until release is
+// called, after which they are as good as others.
+func (n *simNet) holdLinks(all []string, sel func(from, to string) bool) (release func()) {
 	gate := make(chan struct{})
 	n.each(all, func(from, to string, l *simLink) {
-		if (from == addr || to == addr) && l.hold == nil {
+		if l.hold == nil && sel(from, to) {
 			l.hold = gate
 		}
 	})
+	return func() {
+		n.each(all, func(_, _ string, l *simLink) {
+			if l.hold == gate {
+				l.hold = nil
+			}
+		})
+		close(gate)
+	}
 }
 
 // heal ends all cuts, holds and storms.

@@ -191,25 +191,25 @@ func copyAppend(args *raft.AppendEntriesRequest) func() any {
 }
 
 func (t *simTransport) AppendEntries(_ raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	r, err := t.call(to, simRPC, nil, copyAppend(args))
+	r, err := t.call(to, t.net.rpc, nil, copyAppend(args))
 	return simInto(resp, r, err)
 }
 
 func (t *simTransport) RequestVote(_ raft.ServerID, to raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
 	c := *args
-	r, err := t.call(to, simRPC, nil, func() any { one := c; return &one })
+	r, err := t.call(to, t.net.rpc, nil, func() any { one := c; return &one })
 	return simInto(resp, r, err)
 }
 
 func (t *simTransport) RequestPreVote(_ raft.ServerID, to raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	c := *args
-	r, err := t.call(to, simRPC, nil, func() any { one := c; return &one })
+	r, err := t.call(to, t.net.rpc, nil, func() any { one := c; return &one })
 	return simInto(resp, r, err)
 }
 
 func (t *simTransport) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
 	c := *args
-	r, err := t.call(to, simRPC, nil, func() any { one := c; return &one })
+	r, err := t.call(to, t.net.rpc, nil, func() any { one := c; return &one })
 	return simInto(resp, r, err)
 }
 
@@ -219,7 +219,7 @@ func (t *simTransport) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, a
 		return err
 	}
 	c := *args
-	r, err := t.call(to, 10*simRPC, all, func() any { one := c; return &one })
+	r, err := t.call(to, 10*t.net.rpc, all, func() any { one := c; return &one })
 	return simInto(resp, r, err)
 }
 
@@ -328,7 +328,7 @@ func (p *simPipeline) receive() {
 			return
 		}
 		a.err = errSimTimeout
-		timer := time.NewTimer(simRPC)
+		timer := time.NewTimer(p.t.net.rpc)
 		select {
 		case r := <-a.answer: // of a lost one it never comes
 			if p.t.net.carry(p.to, p.t.addr, a.back) {

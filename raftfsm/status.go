@@ -73,7 +73,7 @@ func (n *Node) alarms(s Status) []string {
 		alarms = append(alarms, "disk_stalled")
 	}
 	for _, m := range s.Members {
-		if m.Reachable && (m.ClockSkewMs > clockSkewAlarm || m.ClockSkewMs < -clockSkewAlarm) {
+		if n.members.clockSkewed() || m.Reachable && (m.ClockSkewMs > clockSkewAlarm || m.ClockSkewMs < -clockSkewAlarm) {
 			alarms = append(alarms, "clock_skew")
 			break
 		}
