@@ -46,7 +46,7 @@ func (w *bitWriter) rice(v uint64, k uint) {
 
 // riceLength returns the bits that rice takes.
 func riceLength(v uint64, k uint) uint {
-	if q := uint(v >> k); q < riceEscape {
+	if q := uint(v >> (k & 63)); q < riceEscape {
 		return q + 1 + k
 	}
 	return riceEscape + 6 + uint(bits.Len64(v))

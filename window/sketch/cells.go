@@ -63,10 +63,7 @@ func (c *cells) number(out, in []bin) {
 		out[k] = bin{int32(c.cell(in[k].index)), in[k].count}
 	}
 	// From here on cells run on with the index.
-	offset := int32(c.rank) - c.index
-	for ; k < len(in); k++ {
-		out[k] = bin{in[k].index + offset, in[k].count}
-	}
+	move(out[k:], in[k:], int32(c.rank)-c.index)
 }
 
 // bins sets out to the bins of in, by index.
@@ -76,9 +73,15 @@ func (c *cells) bins(out, in []bin) {
 	for ; k < len(in) && uint32(in[k].index) < c.rank; k++ {
 		out[k] = bin{c.bin(uint32(in[k].index)), in[k].count}
 	}
-	offset := c.index - int32(c.rank)
-	for ; k < len(in); k++ {
-		out[k] = bin{in[k].index + offset, in[k].count}
+	move(out[k:], in[k:], c.index-int32(c.rank))
+}
+
+// move sets out to in with an offset.
+func move(out, in []bin, offset int32) {
+	out = out[:len(in)]
+	for k := range in {
+		x, y := &in[k], &out[k]
+		y.index, y.count = x.index+offset, x.count
 	}
 }
 

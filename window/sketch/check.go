@@ -83,22 +83,30 @@ func (p *part) possible() bool {
 
 // sumFits tells whether the bins of a sketch of integers and its extremes allow
 // the sum. Every sum between the least and the greatest is that of some values.
-func (d *decoded) sumFits() bool {
+//
+// A bound that is quicker to find settles it for all sums but those close to the
+// greatest; only then the greatest is computed.
+func (d *decoded) sumFits() bool { return d.sumWithin(false) || d.sumWithin(true) }
+
+// sumWithin tells whether the sum lies between the least and the greatest that
+// the bins allow, or if not exact, in a range within.
+func (d *decoded) sumWithin(exact bool) bool {
 	var least, greatest int128
 	if p := &d.parts[positiveSide]; p.count > 0 {
-		least, greatest = d.head.magnitudes(p)
+		least, greatest = d.head.magnitudes(p, exact)
 	}
 	if p := &d.parts[negativeSide]; p.count > 0 {
-		l, g := d.head.magnitudes(p)
+		l, g := d.head.magnitudes(p, exact)
 		least, greatest = least.sub(g), greatest.sub(l)
 	}
 	return least.cmp(d.head.sum) <= 0 && d.head.sum.cmp(greatest) <= 0
 }
 
-// magnitudes returns the least and the greatest sum of the magnitudes of a part.
-func (s *Sketch) magnitudes(p *part) (least, greatest int128) {
+// magnitudes returns the least and the greatest sum of the magnitudes of a part,
+// or if not exact, some number up to the greatest.
+func (s *Sketch) magnitudes(p *part, exact bool) (least, greatest int128) {
 	low, between, high := p.split()
-	least, greatest = p.cells.sums(between)
+	least, greatest = p.cells.sums(between, exact)
 
 	// The extremes cut off the outermost bins, and are values unless they are
 	// bounds: one value is outer and one is inner, wherever the others lie.
@@ -107,12 +115,6 @@ func (s *Sketch) magnitudes(p *part) (least, greatest int128) {
 	if known {
 		fewest = magnitude(int64(inner.bits))
 	}
-	add := func(cell uint32, count, lowest, highest uint64) {
-		from, to := p.cells.integers(cell)
-		from, to = max(from, fewest), min(to, most)
-		least = least.add(times(from, count-lowest)).add(times(most, lowest))
-		greatest = greatest.add(times(to, count-highest)).add(times(fewest, highest))
-	}
 	isOuter, isInner := uint64(0), uint64(0)
 	if !s.bounds {
 		isOuter = 1
@@ -120,13 +122,17 @@ func (s *Sketch) magnitudes(p *part) (least, greatest int128) {
 			isInner = 1
 		}
 	}
-	if high == 0 {
-		add(p.low, low, isOuter, isInner)
-	} else {
-		add(p.low, low, 0, isInner)
-		add(p.low+p.span, high, isOuter, 0)
+	from, to := p.cells.integers(p.low)
+	from, to = max(from, fewest), min(to, most)
+	greatest = greatest.add(times(to, low-isInner)).add(times(fewest, isInner))
+	if high > 0 {
+		least = least.add(times(from, low))
+		low = high
+		from, to = p.cells.integers(p.low + p.span)
+		from, to = max(from, fewest), min(to, most)
+		greatest = greatest.add(times(to, high))
 	}
-	return least, greatest
+	return least.add(times(from, low-isOuter)).add(times(most, isOuter)), greatest
 }
 
 // integers returns the least and the greatest magnitude in a cell of integers.
@@ -139,27 +145,47 @@ func (c *cells) integers(cell uint32) (from, to uint64) {
 }
 
 // sums returns the least and the greatest sum of the magnitudes of the integers
-// in bins that are numbered by cell.
-func (c *cells) sums(bins []bin) (least, greatest int128) {
+// in bins that are numbered by cell, or if not exact, some number up to the
+// greatest.
+func (c *cells) sums(bins []bin, exact bool) (least, greatest int128) {
 	for ; len(bins) > 0 && (uint32(bins[0].index) < c.rank || c.shift > maxScale); bins = bins[1:] {
 		from, to := c.integers(uint32(bins[0].index))
 		least = least.add(times(from, bins[0].count))
 		greatest = greatest.add(times(to, bins[0].count))
 	}
 	// Beyond the rank every bound lies between 1 and 2^63.
-	step := uint32(1) << (c.shift & 31)
-	count := uint64(0)
-	var l, g int128
-	for _, x := range bins {
-		i := (uint32(c.index) + uint32(x.index) - c.rank) << (c.shift & 31)
-		from := thresholds[uint8(i)] >> ((63 - i>>maxScale) & 63)
-		i += step
-		to := thresholds[uint8(i)] >> ((63 - i>>maxScale) & 63)
-		l = l.add(times(from, x.count))
-		g = g.add(times(to, x.count))
+	offset := uint32(c.index) - c.rank
+	lower, count := c.boundSum(bins, offset)
+	least = least.add(lower).add(int128{0, count})
+	if exact {
+		upper, _ := c.boundSum(bins, offset+1)
+		return least, greatest.add(upper)
+	}
+	// The upper bound of a bin is more than 1 + 177/256 / 2^scale times the lower
+	// one, ln 2 being that, and rounding both down takes less than 1 from it.
+	shift := maxScale + maxScale - c.shift&31
+	upper := times(lower.low, 177)
+	if lower.high > 0 {
+		return least, greatest
+	}
+	upper = int128{upper.high >> (shift & 63), upper.high<<(64-shift&63) | upper.low>>(shift&63)}
+	return least, greatest.add(lower).add(upper).sub(int128{0, count})
+}
+
+// boundSum returns the sum of the lower bounds, rounded down, of the bins whose
+// index is their cell and offset more, and the number of values.
+func (c *cells) boundSum(bins []bin, offset uint32) (sum int128, count uint64) {
+	shift := c.shift & 31
+	for k := range bins {
+		x := &bins[k]
+		i := (offset + uint32(x.index)) << shift
+		high, low := bits.Mul64(thresholds[uint8(i)]>>((63-i>>maxScale)&63), x.count)
+		var carry uint64
+		sum.low, carry = bits.Add64(sum.low, low, 0)
+		sum.high += high + carry
 		count += x.count
 	}
-	return least.add(l).add(int128{0, count}), greatest.add(g)
+	return sum, count
 }
 
 // times returns u·n.

@@ -163,36 +163,39 @@ func appendLowBits(b []byte, bins []bin, low uint32, l uint) []byte {
 	return b
 }
 
-// appendBitmap appends the bitmap of the values above low. The values of a bin
-// are a run of bits, and words are stored when the runs have left them.
+// appendBitmap appends the bitmap of the values above low.
 func appendBitmap(b []byte, bins []bin, low uint32, l uint, size int) []byte {
 	b = slices.Grow(b, size+8)
 	start := len(b)
-	out := b[start:cap(b)]
-	word, k, at := uint64(0), uint64(0), uint64(0) // word holds the bits from at on
-	for _, x := range bins {
-		bit := uint64((uint32(x.index)-low)>>(l&31)) + k - at
-		k += x.count
-		for n := x.count; ; {
-			for bit >= 64 {
-				binary.LittleEndian.PutUint64(out[at>>3:], word)
-				word = 0
-				at += 64
-				bit -= 64
-			}
-			room := 64 - bit
-			if n < room {
-				word |= (1<<(n&63) - 1) << (bit & 63)
-				break
-			}
-			word |= ^uint64(0) << (bit & 63)
-			n -= room
-			bit = 64
-		}
-	}
-	for ; at>>3 < uint64(size); at += 64 {
-		binary.LittleEndian.PutUint64(out[at>>3:], word)
-		word = 0
-	}
+	out := b[start : start+size+8]
+	clear(out)
+	setRuns(out, bins, low, l)
 	return b[:start+size]
+}
+
+// setRuns sets the bits of the values above low, of each bin a run. The word that
+// a run ends in is stored for each, so that no branch depends on whether the
+// next run begins in another.
+func setRuns(out []byte, bins []bin, low uint32, l uint) {
+	word, k, at := uint64(0), uint64(0), uint64(0) // word is that of number at
+	for i := range bins {
+		bit, n := uint64((uint32(bins[i].index)-low)>>(l&31))+k, bins[i].count
+		k += n
+		if bit>>6 != at {
+			word = 0
+		}
+		at = bit >> 6
+		bit &= 63
+		if bit+n >= 64 {
+			binary.LittleEndian.PutUint64(out[at<<3:], word|^uint64(0)<<bit)
+			n -= 64 - bit
+			for at++; n >= 64; at++ {
+				binary.LittleEndian.PutUint64(out[at<<3:], ^uint64(0))
+				n -= 64
+			}
+			word, bit = 0, 0
+		}
+		word |= (1<<(n&63) - 1) << (bit & 63)
+		binary.LittleEndian.PutUint64(out[at<<3:], word)
+	}
 }

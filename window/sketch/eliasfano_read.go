@@ -123,6 +123,9 @@ func readRuns(bins []bin, used int, bitmap []byte, n int, low, high uint32) (int
 		runs := bins[from:used]
 		cell := at - (uint32(n) - uint32(left))
 		for k := range runs {
+			if starts == 0 || ends == 0 {
+				break // never, but then the compiler need not allow for it
+			}
 			start := uint32(bits.TrailingZeros64(starts))
 			length := uint32(bits.TrailingZeros64(ends)) - start + 1
 			starts &= starts - 1
@@ -185,15 +188,19 @@ func readLowBits(bins []bin, used int, values []uint32, b []byte, l uint, low, h
 	}
 	bit, unsorted := uint(0), uint32(0)
 	for _, v := range values {
-		v = low + v<<(l&31) + uint32(loadBits(b, bit)&mask)
+		var next uint64
+		if at := bit >> 3; at+8 <= uint(len(b)) {
+			next = binary.LittleEndian.Uint64(b[at:]) >> (bit & 7)
+		} else {
+			next = lastWord(b[at:]) >> (bit & 7)
+		}
 		bit += l
+		v = low + v<<(l&31) + uint32(next&mask)
 		// No cell comes near 2^31, so the difference shows a step back.
 		unsorted |= v - cell
-		if v != cell {
-			last++
-			n = 0
-		}
-		n++
+		same := (uint64(v-cell) - 1) >> 63 // 1 or 0: repeats cannot be foretold
+		last += 1 - int(same)
+		n = n&-same + 1
 		cell = v
 		if uint(last) >= uint(len(bins)) {
 			return 0, false
@@ -205,12 +212,3 @@ func readLowBits(bins []bin, used int, values []uint32, b []byte, l uint, low, h
 
 // cleanPadding tells whether the bits of b from n on are zero.
 func cleanPadding(b []byte, n uint) bool { return n%8 == 0 || b[n/8]>>(n%8) == 0 }
-
-// loadBits returns at least 32 bits of b from a bit on, zeros past the end.
-func loadBits(b []byte, bit uint) uint64 {
-	at := bit >> 3
-	if at+8 <= uint(len(b)) {
-		return binary.LittleEndian.Uint64(b[at:]) >> (bit & 7)
-	}
-	return lastWord(b[min(at, uint(len(b))):]) >> (bit & 7)
-}

@@ -27,10 +27,20 @@ func (a average) next(v uint64) average {
 
 // k returns the Rice parameter that suits the mean, which is about the logarithm
 // of 9/16 of it.
-func (a average) k() uint { return uint(bits.Len64(uint64(a) * 9 >> 8)) }
+func (a average) k() uint { return length(uint64(a) * 9 >> 8) }
+
+// step is next for values that are far below the limit.
+func (a average) step(v uint64) average {
+	v = min(v, uint64(a)>>2+4)
+	return a - a>>3 + average(v<<1)
+}
+
+// length is bits.Len64 of fewer than 64 bits, and one instruction where the
+// compiler sees that there is a bit.
+func length(v uint64) uint { return uint(bits.Len64(v<<1|1)) - 1 }
 
 // riceModel is what writer and reader know alike at every step. Their loops keep
-// it in registers, which is why it has no method that changes it.
+// it in registers: a method that took a step would keep it in memory.
 type riceModel struct {
 	density average // values in a cell
 	spread  average // folded distance of a cell's count from the density
@@ -77,42 +87,74 @@ func unfold(v uint64, density average) uint64 {
 
 // densityOf returns about n/(gap+1), what a bin of a sparse stretch says of the
 // density.
-func densityOf(n, gap uint64) uint64 { return n >> (bits.Len64(gap) & 63) }
+func densityOf(n, gap uint64) uint64 { return n >> (length(gap) & 63) }
 
-// riceSize returns the number of bytes that appendRice appends, or once it is
-// certain that these are enough bytes or more, some number that is too.
+// riceSize returns the number of bytes that appendRice appends for up to
+// maxEliasFano values, or once it is certain that these are enough bytes or more,
+// some number that is too.
 func riceSize(bins []bin, count uint64, low, span uint32, enough int) int {
 	m := newRiceModel(count, span)
-	density, spread, gaps, extras := m.density, m.spread, m.gap, m.extra
-	at, size := int32(low), uint(0)
-	for k := 0; k < len(bins); {
+	size, at := uint(0), int32(low)
+	for len(bins) > 0 {
 		// Each bin that is left takes a bit at least.
-		if int(size)+len(bins)-k >= enough*8 {
+		if int(size)+len(bins) >= enough*8 {
 			return enough
 		}
-		end := min(k+riceStretch, len(bins))
-		for ; k < end && density < denseFrom; k++ {
-			x := bins[k]
-			gap, more := uint64(uint32(x.index-at)), x.count-1
-			size += riceLength(gap, gaps.k()) + riceLength(more, extras.k())
-			gaps, extras = gaps.next(gap), extras.next(more)
-			density = density.next(densityOf(x.count, gap))
-			at = x.index + 1
+		stretch := bins[:min(len(bins), riceStretch)]
+		var used int
+		var more uint
+		if m.density < denseFrom {
+			used, more = m.sizeBins(stretch, at)
+			at = stretch[used-1].index + 1
+		} else {
+			used, at, more = m.sizeCells(stretch, at)
 		}
-		for k < end && density >= denseFrom {
-			x := bins[k]
-			n, found := uint64(0), 0
-			if x.index == at {
-				n, found = x.count, 1
-			}
-			k += found
-			at++
-			folded := fold(n, density)
-			size += riceLength(folded, spread.k())
-			density, spread = density.next(n), spread.next(folded)
-		}
+		size += more
+		bins = bins[used:]
 	}
 	return int(size+7) / 8
+}
+
+// sizeBins walks a sparse stretch from a cell on, up to where it turns dense. It
+// returns how many bins that were and the bits that they take.
+func (m *riceModel) sizeBins(bins []bin, at int32) (used int, size uint) {
+	density, gaps, extras := m.density, m.gap, m.extra
+	for k := range bins {
+		gap, more := uint64(uint32(bins[k].index-at)), bins[k].count-1
+		at = bins[k].index + 1
+		density = density.step(densityOf(more+1, gap))
+		ofGap, ofMore := gaps.k(), extras.k()
+		gaps, extras = gaps.step(gap), extras.step(more)
+		if quotients := gap>>(ofGap&63) | more>>(ofMore&63); quotients < riceEscape {
+			size += uint(gap>>(ofGap&63)+more>>(ofMore&63)) + ofGap + ofMore + 2
+		} else {
+			size += riceLength(gap, ofGap) + riceLength(more, ofMore)
+		}
+		used = k + 1
+		if density >= denseFrom {
+			break
+		}
+	}
+	m.density, m.gap, m.extra = density, gaps, extras
+	return used, size
+}
+
+// sizeCells walks a dense stretch from a cell on, up to where it turns sparse. It
+// returns how many bins that were, where it came to, and the bits that it takes.
+func (m *riceModel) sizeCells(bins []bin, at int32) (used int, to int32, size uint) {
+	density, spread := m.density, m.spread
+	for used < len(bins) && density >= denseFrom {
+		// Whether the cell is empty cannot be foretold, so nothing branches.
+		found := (uint64(uint32(bins[used].index-at)) - 1) >> 63
+		n := bins[used].count & -found
+		used += int(found)
+		at++
+		folded := fold(n, density)
+		size += riceLength(folded, spread.k())
+		density, spread = density.step(n), spread.step(folded)
+	}
+	m.density, m.spread = density, spread
+	return used, at, size
 }
 
 // riceStretch is how many bins riceSize takes before it looks whether that is
