@@ -38,7 +38,7 @@ func (n *Node) confirmLeader(term uint64) error {
 	answers := make(chan bool, len(others))
 	asked := 0
 	for _, s := range others {
-		if !n.asking.begin(s.ID) && false {
+		if !n.asking.begin(s.ID) {
 			continue
 		}
 		asked++
