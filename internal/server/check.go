@@ -13,6 +13,7 @@ import (
 
 	"github.com/distributed-median-tracker/dmt/internal/api"
 	dmtv1 "github.com/distributed-median-tracker/dmt/internal/api/dmt/v1"
+	"github.com/distributed-median-tracker/dmt/raftfsm"
 	"github.com/distributed-median-tracker/dmt/storage"
 	"github.com/distributed-median-tracker/dmt/window"
 	"github.com/distributed-median-tracker/dmt/window/sketch"
@@ -32,6 +33,7 @@ type bounds struct {
 	// Accepted bucket starts, by the log clock: oldest <= start <= newest.
 	clock          int64 // unix seconds
 	oldest, newest int64
+	unsettled      bool // the log clock may still stand where an outage stopped it
 }
 
 // boundsAt derives the limits from the cluster's settings and the log clock.
@@ -234,20 +236,26 @@ func (lim *bounds) checkStart(start int64) (*dmtv1.Refusal, error) {
 		return nil, &fieldError{connect.CodeInvalidArgument, api.ReasonRange, "start", base.String(),
 			fmt.Errorf("%d is not the start of a %s bucket", start, base)}
 	}
-	return lim.outside(start), nil
+	return lim.outside(start)
 }
 
+// errUnsettled is retried like the lack of a leader: what seems to come from the
+// future may be measured now, after an outage that the clock has yet to learn of.
+var errUnsettled = fmt.Errorf("%w whose clock is settled yet", raftfsm.ErrNoLeader)
+
 // outside says why a bucket is refused for its time; nil when it is not.
-func (lim *bounds) outside(start int64) *dmtv1.Refusal {
+func (lim *bounds) outside(start int64) (*dmtv1.Refusal, error) {
 	at := func(t int64) string { return time.Unix(t, 0).UTC().Format(time.RFC3339) }
 	switch {
+	case start > lim.newest && lim.unsettled:
+		return nil, errUnsettled
 	case start > lim.newest:
 		return &dmtv1.Refusal{Reason: api.ReasonTooNew, Message: fmt.Sprintf("bucket starts at %s, the cluster's clock is %s and accepts up to %s ahead%s",
-			at(start), at(lim.clock), window.MaxFuture, unitHint(start, lim.clock))}
+			at(start), at(lim.clock), window.MaxFuture, unitHint(start, lim.clock))}, nil
 	case start < lim.oldest:
-		return &dmtv1.Refusal{Reason: api.ReasonTooOld, Message: fmt.Sprintf("bucket starts at %s, the oldest kept starts at %s", at(start), at(lim.oldest))}
+		return &dmtv1.Refusal{Reason: api.ReasonTooOld, Message: fmt.Sprintf("bucket starts at %s, the oldest kept starts at %s", at(start), at(lim.oldest))}, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // unitHint recognises a present time in milli-, micro- or nanoseconds.

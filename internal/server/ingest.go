@@ -72,7 +72,11 @@ func (s *Server) bounds() (bounds, error) {
 	if !ok {
 		return bounds{}, errNotHere
 	}
-	return boundsAt(cluster, s.node.ClockMs()), nil
+	// Asked before the clock is read: once settled it stays so for the term.
+	unsettled := !s.node.ClockSettled()
+	lim := boundsAt(cluster, s.node.ClockMs())
+	lim.unsettled = unsettled
+	return lim, nil
 }
 
 // outcomeError is the answer about a batch that the state machine did not

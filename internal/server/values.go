@@ -95,9 +95,6 @@ func (s *Server) checkValues(req *dmtv1.AddValuesRequest) (*values, error) {
 // concerns everything there is.
 func (v *values) batch(lim bounds) (storage.Batch, error) {
 	start := lim.tiers.Base().Floor(v.at)
-	if r := lim.outside(start); r != nil {
-		return storage.Batch{}, &window.InputError{Field: "at", Reason: r.Reason, Message: r.Message}
-	}
 	sk := sketch.New(lim.precision)
 	for _, i := range v.ints {
 		sk.AddInt(i)
@@ -127,6 +124,13 @@ func (s *Server) addNamed(ctx context.Context, req *dmtv1.AddValuesRequest) (*dm
 	b, err := v.batch(lim)
 	if err != nil {
 		return nil, err
+	}
+	refusal, err := lim.outside(b.Deltas[0].Start)
+	if err != nil {
+		return nil, err
+	}
+	if refusal != nil {
+		return nil, &window.InputError{Field: "at", Reason: refusal.Reason, Message: refusal.Message}
 	}
 	b.Producer, b.Seq, b.Hash = requestName(req), 1, hashValues(req)
 	b.SeenMs = s.node.ClockMs()
