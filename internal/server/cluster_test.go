@@ -3,14 +3,17 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
 	"github.com/distributed-median-tracker/dmt/client/clustertest"
 	dmtv1 "github.com/distributed-median-tracker/dmt/internal/api/dmt/v1"
 	"github.com/distributed-median-tracker/dmt/internal/api/dmt/v1/dmtv1connect"
+	"github.com/distributed-median-tracker/dmt/raftfsm"
 )
 
 func TestForward_AnyMemberTakesWritesAndAnswers(t *testing.T) {
@@ -152,6 +155,15 @@ func TestMembership_JoinTransferRemove(t *testing.T) {
 	}
 	if _, err := remaining.Ingest(ctx, ingest(batchOf(1, 2, entry(t, "m", "a", 2)))); err != nil {
 		t.Errorf("Ingest after Remove: %v", err)
+	}
+	gone := cluster.Server(added)
+	select {
+	case <-gone.Done():
+		if err := gone.Err(); !errors.Is(err, raftfsm.ErrRemoved) {
+			t.Errorf("the removed member ended with %v, want ErrRemoved", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the removed member runs on")
 	}
 }
 
