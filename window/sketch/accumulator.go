@@ -50,7 +50,7 @@ func (a *Accumulator) Count() uint64 { return a.head.count }
 // unchanged on error.
 func (a *Accumulator) MergeBinary(b []byte) error {
 	in := &a.in
-	if err := in.read(b, &a.tmp); err != nil {
+	if err := in.read(b, &a.tmp, true); err != nil {
 		return err
 	}
 	if in.head.coarseness != a.head.coarseness {
@@ -142,15 +142,22 @@ func (c *counters) addPart(p *part, d uint8) {
 	}
 	counts[low-c.base]++
 	counts[high-c.base]++
-	bins := p.bins
+	bins, values := p.bins, p.values
 	for len(bins) > 0 && (d > 0 || uint32(bins[0].index) < p.cells.rank) {
 		counts[p.cells.bin(uint32(bins[0].index))>>d-c.base] += bins[0].count
 		bins = bins[1:]
 	}
+	for len(values) > 0 && (d > 0 || values[0] < p.cells.rank) {
+		counts[p.cells.bin(values[0])>>d-c.base]++
+		values = values[1:]
+	}
 	// From here on cells run on with the index.
 	offset := uint32(p.cells.index-c.base) - p.cells.rank
-	for _, x := range bins {
-		counts[uint32(x.index)+offset] += x.count
+	for k := range bins {
+		counts[uint32(bins[k].index)+offset] += bins[k].count
+	}
+	for _, x := range values {
+		counts[x+offset]++
 	}
 }
 

@@ -77,15 +77,26 @@ type bitReader struct {
 // fill leaves at least 56 bits in acc, or all that are left.
 func (r *bitReader) fill() {
 	if r.pos+8 <= len(r.b) {
-		r.acc |= binary.LittleEndian.Uint64(r.b[r.pos:]) << (r.n & 63)
-		r.pos += int(63-r.n) >> 3
-		r.n |= 56
+		r.acc, r.n = r.refill(r.acc, r.n)
 		return
 	}
 	for ; r.n <= 56 && r.pos < len(r.b); r.n += 8 {
 		r.acc |= uint64(r.b[r.pos]) << (r.n & 63)
 		r.pos++
 	}
+}
+
+// refill is fill where eight bytes are left, for loops that hold acc and n.
+func (r *bitReader) refill(acc uint64, n uint) (uint64, uint) {
+	acc |= binary.LittleEndian.Uint64(r.b[r.pos:]) << (n & 63)
+	r.pos += int(63-n) >> 3
+	return acc, n | 56
+}
+
+// ones returns how many ones acc begins with, riceEscape or more for more.
+func ones(acc uint64) uint {
+	const enough = 1<<64 - 1<<31 // spares the compiler the case of ones only
+	return uint(bits.TrailingZeros64(^acc | enough))
 }
 
 // take reads n ≤ 32 bits.

@@ -5,54 +5,64 @@ import (
 	"math/bits"
 )
 
-// readEliasFano reads count values. It returns them as bins, in the memory of
-// tmp, and the rest of b. What it returns with true is sorted, lies within low
-// and low+span, and is written in no other way; there are MaxBins at most.
-func readEliasFano(tmp *scratch, b []byte, count int, low, span uint32) (bins []bin, rest []byte, ok bool) {
-	bins = tmp.sizedBins(min(count, MaxBins))
+// readEliasFano reads the payload and returns the rest of b. What it returns with
+// true is sorted, lies within the outermost cells, and is written in no other
+// way. As bins it is MaxBins at most. If they are to be merged only, those
+// between the tails are values, which takes less time.
+func (p *part) readEliasFano(tmp *scratch, b []byte, merging bool) (rest []byte, ok bool) {
+	count, low, high := int(p.count-2), p.low, p.low+p.span
+	bins := tmp.sizedBins(min(count, MaxBins))
 	t := tailsOf(count)
 	n := count - 2*t
-	high := low + span
 	var highs tail
 	used := 0 // bins
 	if t > 0 {
 		var lows tail
 		if b, ok = readTails(lows[:t], highs[:t], b, low, high); !ok {
-			return nil, nil, false
+			return nil, false
 		}
 		low, high = lows[t-1], highs[t-1]
 		used = len(appendValues(bins[:0], lows[:t]))
 	}
 	l, lower, bitmap := lowBits(n, high-low)
 	if lower+bitmap > len(b) {
-		return nil, nil, false
+		return nil, false
 	}
 	rest = b[lower+bitmap:]
 	set := b[lower : lower+bitmap]
-	if l == 0 {
+	switch {
+	case !cleanPadding(b[:lower], uint(n)*l):
+		return nil, false
+	case l == 0 && !merging:
 		// The bitmap alone, as in most sketches of a thousand values.
 		used, ok = readRuns(bins, used, set, n, low, high)
-	} else {
+	default:
 		values := sized(&tmp.values, n)
-		ok = readBitmap(values, set) && cleanPadding(b[:lower], uint(n)*l)
-		if ok {
+		first := uint32(0)
+		if l == 0 {
+			first = low
+		}
+		if ok = readBitmap(values, set, first); ok && merging {
+			p.values, ok = values, addLowBits(values, b, l, low, high)
+		} else if ok {
 			used, ok = readLowBits(bins, used, values, b, l, low, high)
 		}
 	}
 	if !ok {
-		return nil, nil, false
+		return nil, false
 	}
 	for k := t - 1; k >= 0; k-- {
 		if bins[used-1].index != int32(highs[k]) {
 			if used == len(bins) {
-				return nil, nil, false
+				return nil, false
 			}
 			bins[used] = bin{int32(highs[k]), 0}
 			used++
 		}
 		bins[used-1].count++
 	}
-	return bins[:used], rest, true
+	p.bins = bins[:used]
+	return rest, true
 }
 
 // appendValues appends sorted values as bins.
@@ -150,10 +160,10 @@ func lastWord(b []byte) (word uint64) {
 	return word
 }
 
-// readBitmap sets values[k] to the position of the k-th bit that is set, less k.
-// It returns false if other than len(values) are set.
-func readBitmap(values []uint32, bitmap []byte) bool {
-	for at := uint32(0); len(bitmap) > 0; {
+// readBitmap sets values[k] to first and the position of the k-th bit that is
+// set, less k. It returns false if other than len(values) are set.
+func readBitmap(values []uint32, bitmap []byte, first uint32) bool {
+	for at := first; len(bitmap) > 0; {
 		word := uint64(0)
 		if len(bitmap) >= 8 {
 			word = binary.LittleEndian.Uint64(bitmap)
@@ -177,6 +187,24 @@ func readBitmap(values []uint32, bitmap []byte) bool {
 	return len(values) == 0
 }
 
+// addLowBits puts l low bits behind each of the values and adds low, unless l is 0
+// and low in them. It returns false if they are not sorted, or go beyond high.
+func addLowBits(values []uint32, b []byte, l uint, low, high uint32) bool {
+	if l == 0 { // positions less their number never fall
+		return values[len(values)-1] <= high
+	}
+	mask := uint64(1)<<(l&31) - 1
+	previous, bit, unsorted := low, uint(0), uint32(0)
+	for k, v := range values {
+		v = low + v<<(l&31) + uint32(loadBits(b, bit)&mask)
+		bit += l
+		unsorted |= v - previous
+		previous = v
+		values[k] = v
+	}
+	return unsorted>>31 == 0 && previous <= high
+}
+
 // readLowBits puts l low bits behind each of the values, adds low and makes bins
 // of them, behind those that are there already, the last in cell low. It returns
 // false if the values are not sorted, go beyond high or are too many bins.
@@ -188,14 +216,8 @@ func readLowBits(bins []bin, used int, values []uint32, b []byte, l uint, low, h
 	}
 	bit, unsorted := uint(0), uint32(0)
 	for _, v := range values {
-		var next uint64
-		if at := bit >> 3; at+8 <= uint(len(b)) {
-			next = binary.LittleEndian.Uint64(b[at:]) >> (bit & 7)
-		} else {
-			next = lastWord(b[at:]) >> (bit & 7)
-		}
+		v = low + v<<(l&31) + uint32(loadBits(b, bit)&mask)
 		bit += l
-		v = low + v<<(l&31) + uint32(next&mask)
 		// No cell comes near 2^31, so the difference shows a step back.
 		unsorted |= v - cell
 		same := (uint64(v-cell) - 1) >> 63 // 1 or 0: repeats cannot be foretold
@@ -212,3 +234,11 @@ func readLowBits(bins []bin, used int, values []uint32, b []byte, l uint, low, h
 
 // cleanPadding tells whether the bits of b from n on are zero.
 func cleanPadding(b []byte, n uint) bool { return n%8 == 0 || b[n/8]>>(n%8) == 0 }
+
+// loadBits returns at least 32 bits of b from a bit on, zeros past the end.
+func loadBits(b []byte, bit uint) uint64 {
+	if at := bit >> 3; at+8 <= uint(len(b)) {
+		return binary.LittleEndian.Uint64(b[at:]) >> (bit & 7)
+	}
+	return lastWord(b[bit>>3:]) >> (bit & 7)
+}

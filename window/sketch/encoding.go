@@ -75,8 +75,8 @@ type decoded struct {
 
 // read reads b, with the bins in tmp. Everything in it has but one form then, but
 // for the choice between the payloads, and what the bins say must fit is not
-// looked at.
-func (d *decoded) read(b []byte, tmp *[2]scratch) error {
+// looked at. If it is to be merged only, it may be read as values, see part.
+func (d *decoded) read(b []byte, tmp *[2]scratch, merging bool) error {
 	d.head = Sketch{}
 	rest, negatives, err := d.head.readHeader(b)
 	if err != nil {
@@ -89,7 +89,7 @@ func (d *decoded) read(b []byte, tmp *[2]scratch) error {
 			p.count, p.bins = 0, nil
 			continue
 		}
-		if rest, err = d.head.readPart(p, rest, side == negativeSide, n, &tmp[side]); err != nil {
+		if rest, err = d.head.readPart(p, rest, side == negativeSide, n, &tmp[side], merging); err != nil {
 			return err
 		}
 	}
@@ -109,7 +109,7 @@ func (d *decoded) read(b []byte, tmp *[2]scratch) error {
 // was not taken tells it. TestCheck_EqualsEncodingAgain compares this with
 // encoding again.
 func (d *decoded) readAndCheck(b []byte, tmp *[2]scratch) error {
-	if err := d.read(b, tmp); err != nil {
+	if err := d.read(b, tmp, false); err != nil {
 		return err
 	}
 	if err := d.check(); err != nil {

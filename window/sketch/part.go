@@ -32,7 +32,8 @@ type part struct {
 	negative  bool
 	count     uint64
 	low, span uint32
-	bins      []bin // numbered by cell, ascending
+	bins      []bin    // numbered by cell, ascending
+	values    []uint32 // cells, sorted: beside the bins, in parts to be merged only
 
 	format  byte
 	payload int // bytes, without the format
@@ -134,7 +135,7 @@ func (p *part) chosen() bool {
 }
 
 // readPart reads the part of count values of one sign, and returns the rest.
-func (s *Sketch) readPart(p *part, b []byte, negative bool, count uint64, tmp *scratch) ([]byte, error) {
+func (s *Sketch) readPart(p *part, b []byte, negative bool, count uint64, tmp *scratch, merging bool) ([]byte, error) {
 	*p = part{cells: cellsOf(s.shift, s.floats), negative: negative, count: count}
 	outer, inner, known := s.ends(negative)
 	high := p.cells.cellOf(outer)
@@ -157,13 +158,13 @@ func (s *Sketch) readPart(p *part, b []byte, negative bool, count uint64, tmp *s
 		r.fail("one value in two bins")
 	}
 	if count > 2 && p.span > 0 {
-		p.readPayload(&r, tmp)
+		p.readPayload(&r, tmp, merging)
 	}
 	return r.b, r.err()
 }
 
 // readPayload reads format and payload.
-func (p *part) readPayload(r *reader, tmp *scratch) {
+func (p *part) readPayload(r *reader, tmp *scratch, merging bool) {
 	count := p.count - 2
 	p.format = r.byte()
 	p.payload = len(r.b)
@@ -172,7 +173,7 @@ func (p *part) readPayload(r *reader, tmp *scratch) {
 	case r.bad != "":
 		return
 	case p.format == formatEliasFano && count <= maxEliasFano:
-		p.bins, r.b, ok = readEliasFano(tmp, r.b, int(count), p.low, p.span)
+		r.b, ok = p.readEliasFano(tmp, r.b, merging)
 	case p.format == formatRice:
 		p.bins, r.b, ok = readRice(tmp, r.b, count, p.low, p.span)
 	}
