@@ -2,6 +2,7 @@ package window
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -221,6 +222,45 @@ func horizon(w Width, keep, now int64) int64 {
 		return MinTime
 	}
 	return max(MinTime, w.Floor(now-keep))
+}
+
+// SealGrace is how long after its end a bucket is rolled up into the next tier.
+// Larger rolls up later and has fewer late values to merge twice.
+const SealGrace = 30 * time.Second
+
+// Sealed returns for every tier up to when its buckets are rolled up at now: all
+// that end SealGrace before. The base tier's is that of a bucket which takes no
+// more values in time.
+func (t Tiers) Sealed(now int64) []int64 {
+	sealed := make([]int64, len(t))
+	for i := range t {
+		sealed[i] = max(MinTime, t[i].Width.Floor(now-int64(SealGrace/time.Second)))
+	}
+	return sealed
+}
+
+// Horizons returns for every tier from when on it has the sketches of single
+// nodes, and those of all nodes together, at now. A tier drops nothing that the
+// next one has not taken up, and only as much at a time as fills a bucket of the
+// next one: so every bucket is in a tier whole or not at all, and what lies
+// between two horizons is tiled by the coarser of the two tiers.
+func (t Tiers) Horizons(now int64) (node, fleet []int64) {
+	sealed := t.Sealed(now)
+	node, fleet = make([]int64, len(t)), make([]int64, len(t))
+	for i := range t {
+		node[i], fleet[i] = t[i].Horizon(now), t[i].FleetHorizon(now)
+		if i+1 < len(t) {
+			next := t[i+1].Width
+			node[i] = max(MinTime, next.Floor(min(node[i], sealed[i+1])))
+			fleet[i] = max(MinTime, next.Floor(min(fleet[i], sealed[i+1])))
+		}
+	}
+	return node, fleet
+}
+
+// SameWidths reports whether two sets of tiers have the same widths.
+func (t Tiers) SameWidths(o Tiers) bool {
+	return slices.EqualFunc(t, o, func(a, b Tier) bool { return a.Width == b.Width })
 }
 
 // Landing returns the finest tier that at now still keeps a node's value
