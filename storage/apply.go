@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/distributed-median-tracker/dmt/window"
 )
 
 // Apply brings the state one entry further and returns one outcome per batch.
@@ -27,11 +25,16 @@ func (db *DB) Apply(e *Entry) ([]Outcome, error) {
 		return nil, fmt.Errorf("storage: entry %d: %w", e.Index, err)
 	}
 	var outcomes []Outcome
-	db.live.clockMs = max(db.live.clockMs, e.ClockMs)
+	db.live.advanceClock(e.ClockMs)
 	db.sweep()
+	db.expire()
 	switch e.Kind {
 	case KindInit:
 		db.initialise(e.Cluster)
+	case KindRetention:
+		db.changeRetention(e.Tiers)
+	case KindAcceptClock:
+		db.acceptClock()
 	case KindBatches:
 		outcomes = make([]Outcome, len(e.Batches))
 		for i := range e.Batches {
@@ -45,8 +48,10 @@ func (db *DB) Apply(e *Entry) ([]Outcome, error) {
 // checkEntry refuses what no member may skip, since others would not.
 func (db *DB) checkEntry(e *Entry) error {
 	switch {
-	case e.Kind == KindTick:
+	case e.Kind == KindTick, e.Kind == KindAcceptClock:
 		return nil
+	case e.Kind == KindRetention:
+		return e.Tiers.Check()
 	case e.Kind == KindInit && e.Cluster == nil:
 		return errors.New("init without a cluster")
 	case e.Kind == KindInit:
@@ -63,9 +68,9 @@ func (db *DB) checkEntry(e *Entry) error {
 const sweepEvery = time.Hour
 
 func (db *DB) sweep() {
-	if db.live.clockMs >= db.sweptMs+sweepEvery.Milliseconds() {
-		db.producers.dropForgotten(db.live.clockMs)
-		db.sweptMs = db.live.clockMs
+	if db.live.expiryMs >= db.sweptMs+sweepEvery.Milliseconds() {
+		db.producers.dropForgotten(db.live.expiryMs)
+		db.sweptMs = db.live.expiryMs
 	}
 }
 
@@ -75,11 +80,10 @@ func (db *DB) initialise(c *Cluster) {
 		return
 	}
 	db.cluster = Cluster{ID: c.ID, Precision: c.Precision, Tiers: slices.Clone(c.Tiers)}
-	db.live.sealed = make([]int64, len(c.Tiers))
-	for i := range db.live.sealed {
-		db.live.sealed[i] = window.MinTime
-	}
+	db.live.begin(len(c.Tiers))
+	db.live.heldMs, db.live.expiryMs = 0, db.live.clockMs // nothing was there to expire before
 	db.current.important = true
+	db.expire()
 }
 
 // advance sets the applied index and wakes who waits for it.
@@ -102,7 +106,7 @@ func (db *DB) advance(index, term uint64) {
 }
 
 func (db *DB) applyBatch(b *Batch, index uint64) Outcome {
-	status, refused := db.producers.judge(b, db.live.clockMs)
+	status, refused := db.producers.judge(b, db.live.expiryMs)
 	if status != Applied {
 		return Outcome{Status: status, Refused: refused, Index: index}
 	}
@@ -114,7 +118,7 @@ func (db *DB) applyBatch(b *Batch, index uint64) Outcome {
 		total += b.Deltas[i].Count
 	}
 	db.live.total = total
-	s := settlement{id: b.Producer, seq: b.Seq, clockMs: db.live.clockMs, record: record{b.Hash, b.Refused}}
+	s := settlement{id: b.Producer, seq: b.Seq, clockMs: db.live.clockMs, expiryMs: db.live.expiryMs, record: record{b.Hash, b.Refused}}
 	db.producers.settle(s)
 	db.current.settled = append(db.current.settled, s)
 	db.current.bytes += deltaOverhead
@@ -134,7 +138,8 @@ func (db *DB) applyDelta(d *Delta) {
 	if newMetric || newNode {
 		db.current.bytes += int64(len(d.Metric) + len(d.Node))
 	}
-	db.current.add(m.number, db.cluster.Tiers.Base().Floor(d.Start), node, d)
+	start := db.cluster.Tiers.Base().Floor(d.Start)
+	db.current.add(m.number, start, node, d, start < db.live.kept.fleet[0])
 }
 
 // SetConfiguration hands over the consensus configuration that the entry at

@@ -14,7 +14,10 @@ import (
 //
 //	uvarint count . uvarint buckets . zigzag first . uvarint (last - first)
 //
-// first and last are the starts of base buckets.
+// first and last are the starts of base buckets. Expiry takes nothing away. A
+// value that comes when the fleet's base bucket is not kept any more counts as
+// one value and for first and last, but for no bucket: whether it had one is not
+// known.
 type counters struct {
 	count, buckets uint64
 	first, last    int64
@@ -55,7 +58,7 @@ func (r *reader) counters() counters {
 		r.fail("first and last: out of range")
 	}
 	c.last = c.first + int64(length)
-	if r.err == nil && (c.count == 0 || c.buckets == 0 || c.buckets > c.count) {
+	if r.err == nil && (c.count == 0 || c.buckets > c.count) {
 		r.fail("%d values in %d buckets", c.count, c.buckets)
 	}
 	return c
@@ -67,25 +70,88 @@ func parseCounters(b []byte) (counters, error) {
 	return c, r.done()
 }
 
+// chain names the ends of the fleet rows of a metric in one tier. Rows that were
+// dropped stay part of it.
+type chain struct {
+	some        bool // there are, or were, rows
+	first, last int64
+}
+
+func (c *chain) extend(start int64) {
+	if !c.some {
+		*c = chain{true, start, start}
+	}
+	c.first, c.last = min(c.first, start), max(c.last, start)
+}
+
 // metricRow is a metric in the catalogue.
 //
 //	uvarint length . name . uvarint nodes . counters
+//	uvarint tiers . per tier: 0, or 1 . zigzag first . uvarint (last - first)
+//
+// Without tiers, as the first files were, there are base rows from the first to
+// the last bucket that the counters name.
 type metricRow struct {
 	name  string
 	nodes uint32 // that ever sent a value of it
 	counters
+	chains []chain
+}
+
+// chain returns the ends of a tier's rows.
+func (m *metricRow) chain(tier int) chain {
+	switch {
+	case tier < len(m.chains):
+		return m.chains[tier]
+	case tier == 0 && len(m.chains) == 0 && m.count > 0:
+		return chain{true, m.first, m.last}
+	}
+	return chain{}
 }
 
 func (m *metricRow) append(b []byte) []byte {
 	b = appendBytes(b, m.name)
 	b = binary.AppendUvarint(b, uint64(m.nodes))
-	return m.counters.append(b)
+	b = m.counters.append(b)
+	if len(m.chains) == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(len(m.chains)))
+	for _, c := range m.chains {
+		if !c.some {
+			b = append(b, 0)
+			continue
+		}
+		b = binary.AppendVarint(append(b, 1), c.first)
+		b = binary.AppendUvarint(b, uint64(c.last-c.first))
+	}
+	return b
+}
+
+func (r *reader) chains() (chains []chain) {
+	if len(r.b) == 0 {
+		return nil
+	}
+	n := r.number("tiers", maxTiers)
+	if r.err == nil && n == 0 {
+		r.fail("tiers: none")
+	}
+	for range n {
+		c := chain{some: r.number("rows", 1) == 1}
+		if c.some {
+			c.first = r.varint("first row")
+			c.last = c.first + int64(r.number("last row", maxGap))
+		}
+		chains = append(chains, c)
+	}
+	return chains
 }
 
 func parseMetricRow(b []byte) (metricRow, error) {
 	r := reader{b: b}
 	m := metricRow{name: string(r.bytes("name", window.MaxMetricBytes)), nodes: uint32(r.number("nodes", math.MaxUint32))}
 	m.counters = r.counters()
+	m.chains = r.chains()
 	if r.err == nil && m.name == "" {
 		r.fail("name: empty")
 	}

@@ -235,11 +235,12 @@ func TestProducers_ForgottenByTheLogClock(t *testing.T) {
 	index := uint64(1)
 	at := func(clock, seen int64, seq uint64, want Status) {
 		t.Helper()
-		index++
+		index += 2
+		mustApply(t, db, &Entry{Index: index - 1, ClockMs: clock, Kind: KindAcceptClock}) // days in one step
 		if o := mustApply(t, db, batches(index, clock, batch(0, seq, seen, newDelta("m", "a", 0, 1))))[0]; o.Status != want {
 			t.Errorf("batch %d seen %d at %d: %v, want %v", seq, seen, clock, o.Status, want)
 		}
-		if index%2 == 0 {
+		if index%4 == 1 {
 			mustFlush(t, db)
 			db = reopen(t, db)
 		}

@@ -27,6 +27,11 @@ const (
 	KindInit Kind = 2
 	// KindBatches carries Batches.
 	KindBatches Kind = 3
+	// KindRetention carries Tiers, with which everything but their widths changes.
+	// What is gone does not come back.
+	KindRetention Kind = 4
+	// KindAcceptClock says that a jump of the log clock was right: expiry goes on.
+	KindAcceptClock Kind = 5
 )
 
 // Entry is one entry of the replicated log, as the state machine sees it.
@@ -40,6 +45,9 @@ type Entry struct {
 	Kind    Kind
 	// Cluster belongs to KindInit.
 	Cluster *Cluster
+	// Tiers belong to KindRetention. Others than the cluster's widths have no
+	// effect.
+	Tiers window.Tiers
 	// Batches belong to KindBatches.
 	Batches []Batch
 }

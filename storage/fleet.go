@@ -73,69 +73,74 @@ func parseFleetRow(table string, key, value []byte) (fleetRow, error) {
 	return row, nil
 }
 
-// cell is a head bucket on its way into the file.
-type cell struct {
-	metric *metric
-	bucket *headBucket
-	stored []uint32 // the nodes that the file's fleet row had
-	sorted []delta  // by node
-}
-
-// writeFleet merges a cell into its fleet row, and sets c.stored and c.sorted. m
-// is of all rows of the metric before. It reports whether the row is new.
-func (f *flusher) writeFleet(c *cell, m *metricRow) (isNew bool, err error) {
-	table := fleetTable(f.base)
-	k := fleetKey{c.metric.number, c.bucket.start}
+// writeFleet merges a part into its fleet row, and sets p.stored and p.isNew.
+func (f *flusher) writeFleet(p *part) error {
+	table := fleetTable(f.tiers[p.tier].Width)
+	k := fleetKey{p.metric.number, p.start}
 	f.key = k.append(f.key[:0])
 	old := f.w.table(table).Get(f.key)
-	c.sorted = byNode(nil, c.bucket.deltas)
 	f.set.reset()
 	var gap uint64
-	if old != nil {
-		row, err := parseFleetRow(table, f.key, old)
-		gap = row.gap
+	var sketch []byte
+	var err error
+	if p.isNew = old == nil; !p.isNew {
+		var row fleetRow
+		row, err = parseFleetRow(table, f.key, old)
+		gap, sketch = row.gap, row.sketch
 		if err == nil {
-			c.stored, err = appendNumbers(nil, row.set, f.h.end.nodes)
+			p.stored, err = appendNumbers(nil, row.set, f.h.end.nodes)
 		}
-		if err == nil {
-			err = f.mergeFleet(c, row.sketch)
-		}
-		if err != nil {
-			return false, f.damaged(table, c, allNodes, err)
-		}
-		for _, n := range c.stored {
+		for _, n := range p.stored {
 			f.set.add(n)
 		}
 	} else {
-		if gap, err = f.link(table, m, k); err == nil {
-			err = f.mergeFleet(c, nil)
-		}
-		if err != nil {
-			return false, f.damaged(table, c, allNodes, err)
+		gap, err = f.link(p.tier, p.metric, k)
+	}
+	if err == nil {
+		err = f.mergeFleet(p, sketch)
+	}
+	if err != nil {
+		return f.damaged(p.tier, p.metric, allNodes, p.start, err)
+	}
+	for i := range p.cells {
+		for _, d := range p.cells[i].sorted {
+			f.set.add(d.node)
 		}
 	}
-	for _, d := range c.sorted {
-		f.set.add(d.node)
-	}
+	f.putFleet(table, k, gap)
+	return f.w.err
+}
+
+// putFleet stores the fleet row of the nodes in f.set and the sketch in f.fleet.
+func (f *flusher) putFleet(table string, k fleetKey, gap uint64) {
 	f.numbers = f.set.appendTo(f.numbers[:0])
 	f.front = appendNodeSet(f.front[:0], f.numbers)
 	f.key = k.append(f.key[:0])
 	row := fleetRow{gap, f.front, f.fleet}
 	f.row = row.append(f.row[:0], table, f.key)
 	f.w.putValue(table, f.key, f.slab.copy(f.row))
-	return old == nil, f.w.err
+	f.rows++
 }
 
-// link puts a new row into the chain of its metric: it returns the gap of the
-// row, and makes the one behind it, which late data have, point at it.
-func (f *flusher) link(table string, m *metricRow, k fleetKey) (gap uint64, err error) {
+// link puts a new row into the chain of its metric and tier: it returns the gap
+// of the row, and makes the one behind it, which late data have, point at it.
+func (f *flusher) link(tier int, m *metric, k fleetKey) (gap uint64, err error) {
+	stored, err := f.metricRow(m)
+	if err != nil {
+		return 0, err
+	}
+	w := f.tiers[tier].Width
+	table := fleetTable(w)
+	ends := &stored.chains[tier]
+	defer ends.extend(k.start)
+	f.key = k.append(f.key[:0])
 	key, value := f.w.table(table).Cursor().Seek(f.key)
 	next, err := parseFleetKey(key)
 	if key == nil || err == nil && next.metric != k.metric {
-		if m.count == 0 {
+		if !ends.some {
 			return 0, nil
 		}
-		return uint64(k.start-m.last) / uint64(f.base), nil
+		return uint64(k.start-ends.last) / uint64(w), nil
 	}
 	var row fleetRow
 	if err == nil {
@@ -144,7 +149,7 @@ func (f *flusher) link(table string, m *metricRow, k fleetKey) (gap uint64, err 
 	if err != nil {
 		return 0, fmt.Errorf("the row behind it: %w", err)
 	}
-	step := uint64(next.start-k.start) / uint64(f.base)
+	step := uint64(next.start-k.start) / uint64(w)
 	if row.gap > 0 {
 		gap = row.gap - step
 	}
@@ -155,21 +160,31 @@ func (f *flusher) link(table string, m *metricRow, k fleetKey) (gap uint64, err 
 	return gap, f.w.err
 }
 
-// mergeFleet sets f.fleet to the bucket's fleet sketch merged with what is
-// stored.
-func (f *flusher) mergeFleet(c *cell, stored []byte) error {
-	c.metric.fleetMu.Lock()
-	err := error(nil)
-	if c.bucket.merged < len(c.bucket.deltas) {
-		err = c.bucket.merge(c.bucket.deltas, f.acc, f.precision)
+// mergeFleet sets f.fleet to the fleet sketches of the part's cells merged with
+// what is stored.
+func (f *flusher) mergeFleet(p *part, stored []byte) error {
+	sketches := make([][]byte, 0, len(p.cells)+1)
+	if stored != nil {
+		sketches = append(sketches, stored)
 	}
-	fleet := c.bucket.fleet
-	c.metric.fleetMu.Unlock()
-	if err != nil || stored == nil {
-		f.fleet = append(f.fleet[:0], fleet...)
-		return err
+	for i := range p.cells {
+		b := p.cells[i].bucket
+		p.metric.fleetMu.Lock()
+		err := error(nil)
+		if b.merged < len(b.deltas) {
+			err = b.merge(b.deltas, f.acc, f.precision)
+		}
+		sketches = append(sketches, b.fleet)
+		p.metric.fleetMu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
-	return f.merge(&f.fleet, stored, fleet)
+	if len(sketches) == 1 {
+		f.fleet = append(f.fleet[:0], sketches[0]...)
+		return nil
+	}
+	return f.merge(&f.fleet, sketches...)
 }
 
 // merge merges sketches into dst[:0].

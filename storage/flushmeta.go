@@ -8,36 +8,40 @@ import (
 
 // metricRow returns the counters of a metric as they are to be stored, those of
 // the file to begin with.
-func (f *flusher) metricRow(changes map[*metric]*metricRow, m *metric) (*metricRow, error) {
-	if row := changes[m]; row != nil {
+func (f *flusher) metricRow(m *metric) (*metricRow, error) {
+	if row := f.changes[m]; row != nil {
 		return row, nil
 	}
-	row := &metricRow{name: m.name}
+	row := &metricRow{name: m.name, chains: make([]chain, len(f.tiers))}
 	key := numberKey(nil, m.number)
 	b, err := f.w.get(tableMetrics, key)
 	if err == nil && b != nil {
 		*row, err = parseMetricRow(b)
+		if first := row.chain(0); len(row.chains) == 0 {
+			row.chains = make([]chain, len(f.tiers))
+			row.chains[0] = first
+		}
 	}
 	if err != nil {
 		return nil, &DamagedError{tableMetrics, fmt.Sprintf("metric %q", m.name), err}
 	}
-	changes[m] = row
+	f.changes[m] = row
 	return row, nil
 }
 
 // writeCounters stores the counters of all series and metrics that changed.
-func (f *flusher) writeCounters(changes map[*metric]*metricRow) error {
+func (f *flusher) writeCounters() error {
 	slices.SortStableFunc(f.series, func(a, b seriesChange) int {
 		return cmp.Or(cmp.Compare(a.metric, b.metric), cmp.Compare(a.node, b.node))
 	})
-	metrics := make([]*metric, 0, len(changes))
-	for m := range changes {
+	metrics := make([]*metric, 0, len(f.changes))
+	for m := range f.changes {
 		metrics = append(metrics, m)
 	}
 	slices.SortFunc(metrics, func(a, b *metric) int { return cmp.Compare(a.number, b.number) })
 	rest := f.series
 	for _, m := range metrics {
-		row := changes[m]
+		row := f.changes[m]
 		for len(rest) > 0 && rest[0].metric == m.number {
 			n := 1
 			for n < len(rest) && rest[n].seriesKey == rest[0].seriesKey {
@@ -96,7 +100,7 @@ func (f *flusher) writeProducers() {
 	for _, s := range f.h.settled {
 		t.settle(s)
 	}
-	t.dropForgotten(f.h.end.clockMs)
+	t.dropForgotten(f.h.end.expiryMs)
 	if len(f.h.settled) == 0 && len(t) == before {
 		return
 	}
@@ -108,13 +112,13 @@ func (f *flusher) writeProducers() {
 	if f.db.saveNone {
 		t = nil
 	}
-	f.w.put(tableProducers, producersKey, t.append(nil, f.h.end.clockMs))
+	f.w.put(tableProducers, producersKey, t.append(nil, f.h.end.expiryMs))
 }
 
 func (f *flusher) writeMeta() {
 	d := &f.db.durable
-	f.w.put(tableMeta, []byte(metaState), f.h.end.append(nil))
-	if f.h.cluster.ID != "" && !d.clusterSet {
+	f.w.put(tableMeta, []byte(metaState), f.end.append(nil))
+	if f.h.cluster.ID != "" && !f.h.cluster.equal(d.cluster) {
 		f.w.put(tableMeta, []byte(metaCluster), f.h.cluster.append(nil))
 	}
 	if f.h.config.index != d.config {

@@ -24,6 +24,7 @@ type delta struct {
 	sketch []byte
 	count  uint64
 	node   uint32
+	late   bool // came when the fleet's base bucket was not kept any more
 }
 
 // headBucket holds the deltas of one metric and base bucket. deltas is only
@@ -62,7 +63,7 @@ func newHead() *head { return &head{metrics: make(map[uint32]map[int64]*headBuck
 
 // add appends a delta. The sketch is copied: it may alias a log entry of many
 // times its size.
-func (h *head) add(metric uint32, start int64, node uint32, d *Delta) {
+func (h *head) add(metric uint32, start int64, node uint32, d *Delta, late bool) {
 	buckets := h.metrics[metric]
 	if buckets == nil {
 		buckets = make(map[int64]*headBucket)
@@ -73,7 +74,7 @@ func (h *head) add(metric uint32, start int64, node uint32, d *Delta) {
 		b = &headBucket{start: start}
 		buckets[start] = b
 	}
-	b.deltas = append(b.deltas, delta{h.slab.copy(d.Sketch), d.Count, node})
+	b.deltas = append(b.deltas, delta{h.slab.copy(d.Sketch), d.Count, node, late})
 	h.bytes += int64(len(d.Sketch)) + deltaOverhead
 }
 

@@ -14,7 +14,7 @@ import (
 // Metrics returns every metric that was ever counted, by name, and the index
 // that the list shows. It reads counters and the head, no sketch.
 func (db *DB) Metrics(ctx context.Context) ([]MetricInfo, uint64, error) {
-	v, err := db.begin(nil, everything)
+	v, err := db.begin(nil, nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -48,18 +48,15 @@ func (db *DB) Metrics(ctx context.Context) ([]MetricInfo, uint64, error) {
 
 // metricRow returns the counters of a metric, those of the head included.
 func (v *view) metricRow(m *metric) (metricRow, error) {
-	row := metricRow{name: m.name}
-	if m.number < v.file.metrics {
-		var err error
-		if row, err = readMetricRow(v.tx, m.number); err != nil {
-			return row, err
-		}
+	row, err := v.fileRow(m)
+	if err != nil {
+		return row, err
 	}
 	cells := v.cells(m.number)
 	if len(cells) == 0 {
 		return row, nil
 	}
-	fleet, err := v.fleetTable(m)
+	fleet, err := v.fleetTable(m, &row, 0)
 	if err != nil {
 		return row, err
 	}
@@ -71,8 +68,8 @@ func (v *view) metricRow(m *metric) (metricRow, error) {
 		stored := fleet != nil && fleet.Get(k.append(nil)) != nil
 		for _, c := range cells[:n] {
 			for _, d := range c.deltas {
-				row.add(d.count, c.start, stored)
-				stored = true
+				row.add(d.count, c.start, stored || d.late)
+				stored = stored || !d.late
 				fresh.add(d.node)
 			}
 		}
@@ -99,7 +96,7 @@ func (db *DB) Nodes(ctx context.Context, name window.Metric) ([]NodeInfo, uint64
 	if m == nil {
 		return nil, 0, fmt.Errorf("%q: %w", name, window.ErrUnknownMetric)
 	}
-	v, err := db.begin(m, everything)
+	v, err := db.begin(m, nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -126,13 +123,17 @@ func (v *view) series(ctx context.Context, m *metric) (map[uint32]counters, erro
 	if err != nil {
 		return nil, err
 	}
+	row, err := v.fileRow(m)
+	if err != nil {
+		return nil, err
+	}
 	cells := v.cells(m.number)
 	for len(cells) > 0 {
 		if err := v.alive(ctx); err != nil {
 			return nil, err
 		}
 		n := sameStart(cells)
-		if err := v.addCells(series, m, cells[:n]); err != nil {
+		if err := v.addCells(series, m, &row, cells[:n]); err != nil {
 			return nil, err
 		}
 		cells = cells[n:]
@@ -192,16 +193,16 @@ func parseSeries(key, value []byte, nodes uint32) (seriesKey, counters, error) {
 }
 
 // addCells adds the head's deltas of one bucket to the counters of its nodes.
-func (v *view) addCells(series map[uint32]counters, m *metric, cells []bucketView) error {
+func (v *view) addCells(series map[uint32]counters, m *metric, row *metricRow, cells []bucketView) error {
 	start := cells[0].start
-	stored, err := v.storedNodes(m, start)
+	stored, err := v.storedNodes(m, row, start)
 	if err != nil {
 		return err
 	}
 	for _, c := range cells {
 		for _, d := range c.deltas {
 			counted := series[d.node]
-			counted.add(d.count, start, !stored.add(d.node))
+			counted.add(d.count, start, d.late || !stored.add(d.node))
 			series[d.node] = counted
 		}
 	}
@@ -209,10 +210,10 @@ func (v *view) addCells(series map[uint32]counters, m *metric, cells []bucketVie
 }
 
 // storedNodes returns the nodes that the file has in a bucket of a metric.
-func (v *view) storedNodes(m *metric, start int64) (*nodeBits, error) {
+func (v *view) storedNodes(m *metric, row *metricRow, start int64) (*nodeBits, error) {
 	nodes := new(nodeBits)
 	base := v.cluster.Tiers.Base()
-	t, err := v.fleetTable(m)
+	t, err := v.fleetTable(m, row, 0)
 	if t == nil {
 		return nodes, err
 	}
@@ -222,9 +223,9 @@ func (v *view) storedNodes(m *metric, start int64) (*nodeBits, error) {
 	if value == nil {
 		return nodes, nil
 	}
-	row, err := parseFleetRow(fleetTable(base), key, value)
+	fleet, err := parseFleetRow(fleetTable(base), key, value)
 	if err == nil {
-		err = nodes.union(row.set, uint32(len(v.nodes)))
+		err = nodes.union(fleet.set, uint32(len(v.nodes)))
 	}
 	if err != nil {
 		bucket := window.Bucket{Start: start, Width: base}

@@ -89,6 +89,9 @@ func (l *loaded) read(tx *bbolt.Tx) error {
 	if l.cluster, err = readCluster(tx); err != nil {
 		return err
 	}
+	if n := len(l.state.sealed); n != len(l.cluster.Tiers) {
+		return &DamagedError{tableMeta, metaState, fmt.Errorf("%d tiers of %d", n, len(l.cluster.Tiers))}
+	}
 	if l.config, err = readConfiguration(tx); err != nil {
 		return err
 	}
@@ -111,6 +114,9 @@ func readState(tx *bbolt.Tx) (state, error) {
 	s, err := parseState(b)
 	if err != nil {
 		return state{}, &DamagedError{tableMeta, metaState, err}
+	}
+	if s.kept.node == nil { // a file from before there were tiers
+		s.begin(len(s.sealed))
 	}
 	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/distributed-median-tracker/dmt/window"
 	"github.com/distributed-median-tracker/dmt/window/sketch"
@@ -33,14 +34,56 @@ const (
 //	uvarint index . uvarint term . zigzag clock (ms) . uvarint total
 //	uvarint metrics . uvarint nodes              in the catalogue
 //	uvarint tiers . per tier: zigzag sealed up to (s)
+//	per tier: uvarint progress . zigzag kept from, nodes (s) . same, fleet
+//	zigzag expiry clock (ms) . zigzag held at (ms)
+//
+// What comes behind sealed is missing before init.
 type state struct {
 	index, term    uint64
 	clockMs        int64
 	total          uint64 // of all values ever counted, at most MaxTotal
 	metrics, nodes uint32
-	// sealed says per tier up to when its buckets are stored. The base tier's
-	// is not looked at. Nothing is sealed: window.MinTime.
+	// sealed says per tier up to when its buckets are in the file. The base tier's
+	// is not looked at. Nothing is sealed: window.MinTime. It follows the log clock
+	// as fast as flushes can roll up, and no answer depends on it.
 	sealed []int64
+	// progress says per tier that the bucket which begins at sealed is rolled up
+	// too, for metrics below that number.
+	progress []uint32
+	// kept is from when on the rows of each tier are seen. The slices are
+	// replaced, never written to.
+	kept horizons
+	// expiryMs is the log clock that expiry goes by: it stands still while the
+	// log clock is held, since the jump to heldMs. 0: not held.
+	expiryMs, heldMs int64
+}
+
+// horizons are times per tier, for the sketches of single nodes and for those of
+// all together.
+type horizons struct{ node, fleet []int64 }
+
+func (h horizons) of(fleet bool) []int64 {
+	if fleet {
+		return h.fleet
+	}
+	return h.node
+}
+
+// dropped returns from when on the file has the rows of each tier: what the next
+// tier has not taken up yet is there, though it may be hidden already.
+func (s *state) dropped(fleet bool) []int64 {
+	dropped := slices.Clone(s.kept.of(fleet))
+	for i := range len(dropped) - 1 {
+		dropped[i] = min(dropped[i], s.sealed[i+1])
+	}
+	return dropped
+}
+
+// begin sets the tiers of a state to nothing sealed and everything kept.
+func (s *state) begin(tiers int) {
+	s.sealed = slices.Repeat([]int64{window.MinTime}, tiers)
+	s.progress = make([]uint32, tiers)
+	s.kept = horizons{slices.Clone(s.sealed), slices.Clone(s.sealed)}
 }
 
 func (s *state) append(b []byte) []byte {
@@ -54,7 +97,16 @@ func (s *state) append(b []byte) []byte {
 	for _, t := range s.sealed {
 		b = binary.AppendVarint(b, t)
 	}
-	return b
+	if s.kept.node == nil {
+		return b
+	}
+	for i := range s.sealed {
+		b = binary.AppendUvarint(b, uint64(s.progress[i]))
+		b = binary.AppendVarint(b, s.kept.node[i])
+		b = binary.AppendVarint(b, s.kept.fleet[i])
+	}
+	b = binary.AppendVarint(b, s.expiryMs)
+	return binary.AppendVarint(b, s.heldMs)
 }
 
 func parseState(b []byte) (state, error) {
@@ -68,6 +120,15 @@ func parseState(b []byte) (state, error) {
 	for range r.number("tiers", maxTiers) {
 		s.sealed = append(s.sealed, r.varint("sealed"))
 	}
+	if s.expiryMs = s.clockMs; r.err != nil || len(r.b) == 0 || len(s.sealed) == 0 {
+		return s, r.done()
+	}
+	for range s.sealed {
+		s.progress = append(s.progress, uint32(r.number("progress", math.MaxUint32)))
+		s.kept.node = append(s.kept.node, r.varint("kept from"))
+		s.kept.fleet = append(s.kept.fleet, r.varint("kept from"))
+	}
+	s.expiryMs, s.heldMs = r.varint("expiry clock"), r.varint("held at")
 	return s, r.done()
 }
 

@@ -89,6 +89,23 @@ func appendNumbers(dst []uint32, b []byte, limit uint32) ([]uint32, error) {
 	return dst, fmt.Errorf("%w: unknown form %d", errNodeSet, b[0])
 }
 
+// hasNumber reports whether an encoded set holds n, without the list of them all.
+func hasNumber(b []byte, n uint32) (bool, error) {
+	if len(b) < 2 || b[0] > setBitmap {
+		return false, fmt.Errorf("%w: cut off or of unknown form", errNodeSet)
+	}
+	r := reader{b: b[1:]}
+	at := r.number("least", math.MaxUint32)
+	if b[0] == setBitmap {
+		i := int64(n) - int64(at)
+		return i >= 0 && i/8 < int64(len(r.b)) && r.b[i/8]>>(i%8)&1 == 1, r.err
+	}
+	for at < uint64(n) && len(r.b) > 0 {
+		at += r.number("gap", math.MaxUint32) + 1
+	}
+	return at == uint64(n), r.err
+}
+
 func appendBitmap(dst []uint32, b []byte, least uint64, limit uint32) ([]uint32, error) {
 	if len(b) == 0 || b[0]&1 == 0 || b[len(b)-1] == 0 {
 		return dst, fmt.Errorf("%w: bitmap with an empty end", errNodeSet)

@@ -151,13 +151,15 @@ type settlement struct {
 	id      ProducerID
 	seq     uint64
 	clockMs int64
+	// expiryMs is the clock that the producer was judged by.
+	expiryMs int64
 	record
 }
 
 // settle records a batch that judge said is to be applied.
 func (t producers) settle(s settlement) {
 	p := t[s.id]
-	if p == nil || p.forgotten(s.clockMs) {
+	if p == nil || p.forgotten(s.expiryMs) {
 		p = new(producer)
 		t[s.id] = p
 	}

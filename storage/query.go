@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/distributed-median-tracker/dmt/window"
 	"github.com/distributed-median-tracker/dmt/window/sketch"
@@ -45,15 +46,18 @@ func (db *DB) Query(ctx context.Context, q window.Query) (window.Answer, error) 
 }
 
 func (db *DB) query(ctx context.Context, q window.Query, m *metric, nodes window.NodeMatcher) (window.Answer, error) {
-	base, ok := db.Cluster()
+	cluster, ok := db.Cluster()
 	if !ok {
 		return window.Answer{}, ErrNotInitialised
 	}
-	span := q.Span.Outward(base.Tiers.Base())
-	begin := db.begin
 	fleet := nodes.All() && !q.ByNode
+	var span reach
+	if !q.Span.IsAll() {
+		span = func(s *state) window.Span { return cluster.Tiers.Kept(q.Span, s.kept.of(fleet)) }
+	}
+	begin := db.begin
 	if fleet {
-		begin = func(m *metric, s window.Span) (*view, error) { return db.fleetView(ctx, m, s) }
+		begin = func(m *metric, r reach) (*view, error) { return db.fleetView(ctx, m, r) }
 	}
 	v, err := begin(m, span)
 	if err != nil {
@@ -62,23 +66,37 @@ func (db *DB) query(ctx context.Context, q window.Query, m *metric, nodes window
 	defer v.close()
 	acc := db.accumulator(v.cluster.Precision)
 	defer db.accumulators.Put(acc)
-	s := &search{
-		view: v, ctx: ctx, query: q, metric: m, span: span, base: v.cluster.Tiers.Base(), matcher: nodes, acc: acc,
-		cells: v.cells(m.number),
-	}
-	err = guarded(func() error {
-		switch {
-		case fleet:
-			return s.fleet()
-		case q.ByNode:
-			return s.byNode()
-		}
-		return s.together()
-	})
-	if err != nil {
+	s := &search{view: v, ctx: ctx, query: q, fleet: fleet, matcher: nodes, acc: acc}
+	if err := guarded(func() error { return s.run(m) }); err != nil {
 		return window.Answer{}, err
 	}
 	return s.answer(), nil
+}
+
+// run answers.
+func (s *search) run(m *metric) error {
+	if err := s.look(m); err != nil {
+		return err
+	}
+	selected, err := s.selection()
+	if err != nil {
+		return err
+	}
+	if s.query.Span.IsAll() {
+		if err := s.narrow(selected); err != nil {
+			return err
+		}
+	} else {
+		s.span = s.cluster.Tiers.Kept(s.query.Span, s.kept())
+	}
+	s.plan()
+	switch {
+	case s.fleet:
+		return s.together(s.fleetRows)
+	case s.query.ByNode:
+		return s.byNode(selected)
+	}
+	return s.together(func() error { return s.nodeRows(selected) })
 }
 
 // search answers one query from one view.
@@ -86,18 +104,73 @@ type search struct {
 	*view
 	ctx     context.Context
 	query   window.Query
-	metric  *metric
-	span    window.Span // widened to base buckets
-	base    window.Width
+	fleet   bool // asks for all nodes together
 	matcher window.NodeMatcher
 	acc     *sketch.Accumulator
-	cells   []bucketView // of the head, by start
+
+	metric *metric
+	row    metricRow    // the metric's in the file
+	cells  []bucketView // of the head, by start
+	span   window.Span  // whole buckets of what is kept
+	runs   []window.Run // its cover
 
 	results []window.Result
 	merged  int         // rows
-	covered window.Span // of the rows read
-	steps   int         // points so far, of one node
+	at      window.Span // of the result at hand
+	nodeSet nodeBits    // of the result at hand
+	points  int         // so far, of one node
 	rows    int         // since the last look at the context
+}
+
+// look turns to a metric.
+func (s *search) look(m *metric) error {
+	var err error
+	s.metric, s.cells = m, s.view.cells(m.number)
+	s.row, err = s.fileRow(m)
+	return err
+}
+
+// kept returns from when on there are rows of the kind that is asked for.
+func (s *search) kept() []int64 { return s.shown.kept.of(s.fleet) }
+
+// narrow turns all time into the span of the buckets in which the metric, or the
+// selected nodes, ever had a value, as far as they are kept.
+func (s *search) narrow(selected []uint32) error {
+	var all counters
+	if s.fleet {
+		all = s.row.counters
+	} else if err := s.extent(selected, &all); err != nil {
+		return err
+	}
+	for _, c := range s.cells {
+		for _, d := range c.deltas {
+			if _, ok := slices.BinarySearch(selected, d.node); ok || s.fleet {
+				all.add(d.count, c.start, false)
+			}
+		}
+	}
+	s.span = window.Span{}
+	if all.count > 0 {
+		s.span = s.cluster.Tiers.Kept(all.span(s.cluster.Tiers.Base()), s.kept())
+	}
+	s.cells = slices.DeleteFunc(s.cells, func(c bucketView) bool { return s.span.Empty() || !s.span.Contains(c.start) })
+	return nil
+}
+
+// plan finds the cover of the span. Where the step is no multiple of a tier's
+// width, its buckets serve only times that no finer tier is kept for.
+func (s *search) plan() {
+	s.runs = nil
+	if s.span.Empty() {
+		return
+	}
+	tiers, sealed := s.cluster.Tiers, slices.Clone(s.file.sealed)
+	for i := 1; i < len(sealed); i++ {
+		if s.query.Step%tiers[i].Width.Duration() != 0 {
+			sealed[i] = min(sealed[i], s.kept()[i-1])
+		}
+	}
+	s.runs = tiers.CoverKept(s.span, sealed, s.file.dropped(s.fleet))
 }
 
 // tick looks at the context now and then.
@@ -108,27 +181,45 @@ func (s *search) tick() error {
 	return nil
 }
 
-// point returns the start of the step that holds t: the key by which rows belong
-// to one result. Without steps all do.
-func (s *search) point(t int64) int64 {
+// enter turns to the result that t belongs to. done ends the one before.
+func (s *search) enter(t int64, done func() error) error {
+	if s.at.Contains(t) {
+		return nil
+	}
+	if s.points > 0 {
+		if err := done(); err != nil {
+			return err
+		}
+	}
+	s.at = s.interval(t)
+	return s.countPoint()
+}
+
+// interval returns the times that share a result with t: its step. A step that
+// begins or ends inside a bucket of the finest tier that is kept there is joined
+// with its neighbour: what the bucket holds cannot be told apart.
+func (s *search) interval(t int64) window.Span {
 	if s.query.Step == 0 {
-		return 0
+		return s.span
 	}
-	return s.query.Point(t, everything).From
+	tiers, kept := s.cluster.Tiers, s.kept()
+	inside := func(t int64) bool {
+		w := tiers[tiers.Finest(t, kept)].Width
+		return w.Floor(t) != t
+	}
+	step := window.Width(s.query.Step / time.Second)
+	at := step.Bucket(t).Span()
+	for at.From > s.span.From && inside(at.From) {
+		at.From -= int64(step)
+	}
+	for at.To < s.span.To && inside(at.To) {
+		at.To += int64(step)
+	}
+	return at.Intersect(s.span)
 }
 
-// cover notes a bucket that was read.
-func (s *search) cover(start int64) {
-	if s.covered == (window.Span{}) {
-		s.covered = window.Span{From: start, To: start + int64(s.base)}
-	}
-	s.covered.From = min(s.covered.From, start)
-	s.covered.To = max(s.covered.To, start+int64(s.base))
-}
-
-// emit appends what the accumulator holds as a result, and empties it. t lies in
-// the step of the result.
-func (s *search) emit(node string, t int64, nodes int) error {
+// emit appends what the accumulator holds as a result, and empties it.
+func (s *search) emit(node string, nodes int) error {
 	if s.acc.Count() == 0 {
 		return nil
 	}
@@ -137,7 +228,7 @@ func (s *search) emit(node string, t int64, nodes int) error {
 	if (len(s.results)+1)*len(s.query.Quantiles) > maxEstimates {
 		return tooMuch("nodes", maxEstimates, "estimates")
 	}
-	r := window.Result{Node: node, Span: window.Span{From: t}, Count: sk.Count(), Min: sk.Min(), Max: sk.Max(), Nodes: nodes}
+	r := window.Result{Node: node, Span: s.at, Count: sk.Count(), Min: sk.Min(), Max: sk.Max(), Nodes: nodes}
 	r.Estimates = make([]window.QuantileEstimate, len(s.query.Quantiles))
 	for i, q := range s.query.Quantiles {
 		r.Estimates[i] = window.QuantileEstimate{Q: q, Estimate: sk.Quantile(q)}
@@ -146,10 +237,10 @@ func (s *search) emit(node string, t int64, nodes int) error {
 	return nil
 }
 
-// countStep bounds the points of all time, which the check of the query could
+// countPoint bounds the points of all time, which the check of the query could
 // not know.
-func (s *search) countStep() error {
-	if s.steps++; s.query.Step > 0 && s.steps > window.MaxPoints {
+func (s *search) countPoint() error {
+	if s.points++; s.query.Step > 0 && s.points > window.MaxPoints {
 		return tooMuch("step", window.MaxPoints, "points")
 	}
 	return nil
@@ -162,150 +253,57 @@ func tooMuch(field string, limit int, unit string) error {
 	}
 }
 
-// answer puts the results in order and fills in their spans, which for all time
-// are known only now.
+// answer puts the results in order.
 func (s *search) answer() window.Answer {
 	a := window.Answer{
 		Metric: s.query.Metric, Asked: s.query.Span, Span: s.span, Read: s.query.Read,
 		AppliedIndex: s.index, BucketsMerged: s.merged, Results: s.results,
 	}
-	if s.query.Span.IsAll() {
-		a.Span = s.covered
-	}
 	slices.SortStableFunc(a.Results, func(x, y window.Result) int { return strings.Compare(x.Node, y.Node) })
-	for i := range a.Results {
-		a.Results[i].Span = s.query.Point(a.Results[i].Span.From, a.Span)
-	}
 	return a
 }
 
 // damaged names a row of the file.
-func (s *search) damaged(table string, node string, start int64, err error) error {
-	return &DamagedError{table, rowName(s.metric.name, node, window.Bucket{Start: start, Width: s.base}), err}
+func (s *search) damaged(table string, node string, b window.Bucket, err error) error {
+	return &DamagedError{table, rowName(s.metric.name, node, b), err}
 }
 
-// source is one bucket of the metric: its fleet row, its deltas, or both.
-type source struct {
-	start int64
-	row   fleetRow // empty where the file has none
-	cells []bucketView
-}
-
-// sources calls fn for every bucket of the metric in the span, oldest first. The
-// fleet table tells which buckets there are: it has a row for each.
-func (s *search) sources(fn func(source) error) error {
-	cells := s.cells
-	next := func(until int64) error {
-		for len(cells) > 0 && cells[0].start < until {
-			n := sameStart(cells)
-			if err := fn(source{start: cells[0].start, cells: cells[:n]}); err != nil {
-				return err
-			}
-			cells = cells[n:]
-		}
-		return nil
-	}
-	table := fleetTable(s.base)
-	t, err := s.fleetTable(s.metric)
-	if err != nil {
+// together answers for all chosen nodes as one. merge goes through their rows,
+// entering result after result.
+func (s *search) together(merge func() error) error {
+	if err := merge(); err != nil {
 		return err
 	}
-	if t == nil {
-		return next(s.span.To)
-	}
-	chain, err := s.chain()
-	if err != nil {
-		return err
-	}
-	c := t.Cursor()
-	from := fleetKey{s.metric.number, s.span.From}
-	for key, value := c.Seek(from.append(nil)); key != nil; key, value = c.Next() {
-		k, err := parseFleetKey(key)
-		if err != nil {
-			return s.damaged(table, window.AllNodes, s.span.From, err)
-		}
-		if k.metric != s.metric.number {
-			break // or a damaged key: then the end of the chain is missing
-		}
-		row, err := parseFleetRow(table, key, value)
-		if err != nil {
-			return s.damaged(table, window.AllNodes, k.start, err)
-		}
-		if err := chain.follow(k.start, &row); err != nil {
-			return s.damaged(table, window.AllNodes, k.start, err)
-		}
-		if k.start >= s.span.To {
-			return next(s.span.To)
-		}
-		if err := next(k.start); err != nil {
-			return err
-		}
-		n := 0
-		if len(cells) > 0 && cells[0].start == k.start {
-			n = sameStart(cells)
-		}
-		if err := fn(source{start: k.start, row: row, cells: cells[:n]}); err != nil {
-			return err
-		}
-		cells = cells[n:]
-	}
-	if err := chain.end(); err != nil {
-		return s.damaged(table, window.AllNodes, s.span.From, err)
-	}
-	return next(s.span.To)
+	return s.emitTogether()
 }
 
-// sameStart returns how many of the first cells are of one bucket.
-func sameStart(cells []bucketView) int {
-	n := 1
-	for n < len(cells) && cells[n].start == cells[0].start {
-		n++
-	}
-	return n
+func (s *search) emitTogether() error {
+	defer s.nodeSet.reset()
+	return s.emit(window.AllNodes, s.nodeSet.count)
 }
 
-// fleet answers for all nodes together, from fleet rows and the head's fleet
-// sketches.
-func (s *search) fleet() error {
-	var nodes nodeBits
-	var at, start int64
-	table := fleetTable(s.base)
+// fleetRows merges the fleet rows and the head's fleet sketches.
+func (s *search) fleetRows() error {
 	limit := uint32(len(s.nodes))
-	flush := func() error {
-		defer nodes.reset()
-		return s.emit(window.AllNodes, start, nodes.count)
-	}
-	err := s.sources(func(src source) error {
-		if p := s.point(src.start); s.steps == 0 || p != at {
-			if err := flush(); err != nil {
-				return err
-			}
-			at = p
-			if err := s.countStep(); err != nil {
-				return err
-			}
+	return s.sources(func(src source) error {
+		if err := s.enter(src.Start, s.emitTogether); err != nil {
+			return err
 		}
-		start = src.start
 		s.merged++
-		s.cover(start)
 		if src.row.sketch != nil {
 			err := s.acc.MergeBinary(src.row.sketch)
 			if err == nil {
-				err = nodes.union(src.row.set, limit)
+				err = s.nodeSet.union(src.row.set, limit)
 			}
 			if err != nil {
-				return s.damaged(table, window.AllNodes, start, err)
+				return s.damaged(fleetTable(src.Width), window.AllNodes, src.Bucket, err)
 			}
 		}
-		if err := s.mergeCells(src.cells, &nodes); err != nil {
+		if err := s.mergeCells(src.cells, &s.nodeSet); err != nil {
 			return err
 		}
 		return s.tick()
 	})
-	if err != nil {
-		return err
-	}
-	return flush()
 }
 
 // mergeCells merges the head's deltas of one bucket.
@@ -313,12 +311,12 @@ func (s *search) mergeCells(cells []bucketView, nodes *nodeBits) error {
 	for _, c := range cells {
 		if c.merged > 0 {
 			if err := s.acc.MergeBinary(c.fleet); err != nil {
-				return s.damaged("head", window.AllNodes, c.start, err)
+				return s.damaged("head", window.AllNodes, s.cluster.Tiers.Base().Bucket(c.start), err)
 			}
 		}
 		for _, d := range c.deltas[c.merged:] {
 			if err := s.acc.MergeBinary(d.sketch); err != nil {
-				return s.damaged("head", s.nodes[d.node], c.start, err)
+				return s.damaged("head", s.nodes[d.node], s.cluster.Tiers.Base().Bucket(c.start), err)
 			}
 		}
 		for _, d := range c.deltas {

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -21,11 +22,18 @@ const (
 	// stepOver is how many rows of other nodes are stepped over before seeking is
 	// the shorter way.
 	stepOver = 8
+
+	// fewNodes are looked up one by one in the node set of a bucket, without the
+	// list of all its nodes.
+	fewNodes = 8
 )
 
-// selection returns the numbers of the chosen nodes that have the metric,
-// ascending.
+// selection returns the numbers of the chosen nodes that may have the metric,
+// ascending; none for the fleet, whose rows stand for all.
 func (s *search) selection() ([]uint32, error) {
+	if s.fleet {
+		return nil, nil
+	}
 	if ids, ok := s.matcher.Exact(); ok {
 		return s.lookUp(ids), nil
 	}
@@ -57,15 +65,46 @@ func (s *search) lookUp(ids []string) []uint32 {
 		}
 	}
 	slices.Sort(numbers)
-	return numbers
+	return slices.Compact(numbers)
+}
+
+// extent adds up the counters that the file has for the selected nodes.
+func (s *search) extent(selected []uint32, all *counters) error {
+	add := func(c counters) {
+		all.add(c.count, c.first, true)
+		all.add(0, c.last, true)
+	}
+	if len(selected) > fewNodes {
+		return s.eachSeries(s.ctx, s.metric, func(node uint32, c counters) {
+			if _, ok := slices.BinarySearch(selected, node); ok {
+				add(c)
+			}
+		})
+	}
+	t := s.table(tableSeries)
+	for _, node := range selected {
+		key := seriesKey{s.metric.number, node}.append(nil)
+		value := t.Get(key)
+		if value == nil {
+			continue
+		}
+		_, c, err := parseSeries(key, value, uint32(len(s.nodes)))
+		if err != nil {
+			return &DamagedError{tableSeries, fmt.Sprintf("metric %q, node %q", s.metric.name, s.nodes[node]), err}
+		}
+		add(c)
+	}
+	return nil
 }
 
 // gatherer finds the rows of some nodes, bucket by bucket.
 type gatherer struct {
 	*search
 	selected []uint32
-	cursor   *bbolt.Cursor // nil when the file has no node rows
-	take     func(at int, start int64, sketch []byte) error
+	take     func(at int, b window.Bucket, sketch []byte) error
+
+	tier   int // of cursor
+	cursor *bbolt.Cursor
 
 	stored []uint32
 	seen   []int64 // by node: serial of the bucket that was counted last
@@ -73,12 +112,8 @@ type gatherer struct {
 	key    []byte
 }
 
-func (s *search) gatherer(selected []uint32, take func(at int, start int64, sketch []byte) error) *gatherer {
-	g := &gatherer{search: s, selected: selected, take: take, seen: make([]int64, len(selected))}
-	if t := s.table(nodeTable(s.base)); t != nil {
-		g.cursor = t.Cursor()
-	}
-	return g
+func (s *search) gatherer(selected []uint32, take func(at int, b window.Bucket, sketch []byte) error) *gatherer {
+	return &gatherer{search: s, selected: selected, take: take, seen: make([]int64, len(selected))}
 }
 
 // bucket takes the rows of one bucket: from the file those of its node set that
@@ -93,7 +128,7 @@ func (g *gatherer) bucket(src source) error {
 	for _, c := range src.cells {
 		for _, d := range c.deltas {
 			if at, ok := slices.BinarySearch(g.selected, d.node); ok {
-				if err := g.found(at, src.start, d.sketch); err != nil {
+				if err := g.found(at, src.Bucket, d.sketch); err != nil {
 					return err
 				}
 			}
@@ -103,38 +138,54 @@ func (g *gatherer) bucket(src source) error {
 }
 
 // found takes a sketch, and counts its row the first time.
-func (g *gatherer) found(at int, start int64, sketch []byte) error {
+func (g *gatherer) found(at int, b window.Bucket, sketch []byte) error {
 	if g.seen[at] != g.serial {
 		g.seen[at] = g.serial
 		g.merged++
-		g.cover(start)
 	}
 	if err := g.tick(); err != nil {
 		return err
 	}
-	return g.take(at, start, sketch)
+	return g.take(at, b, sketch)
 }
 
 func (g *gatherer) fromFile(src source) error {
-	var err error
-	g.stored, err = appendNumbers(g.stored[:0], src.row.set, uint32(len(g.nodes)))
-	if err != nil {
-		return g.damaged(fleetTable(g.base), window.AllNodes, src.start, err)
+	if g.cursor == nil || g.tier != src.tier {
+		g.cursor, g.tier = nil, src.tier
+		if t := g.table(nodeTable(src.Width)); t != nil {
+			g.cursor = t.Cursor()
+		}
 	}
-	table := nodeTable(g.base)
 	var key, value []byte
+	var err error
+	few := len(g.selected) <= fewNodes
+	if !few {
+		if g.stored, err = appendNumbers(g.stored[:0], src.row.set, uint32(len(g.nodes))); err != nil {
+			return g.damaged(fleetTable(src.Width), window.AllNodes, src.Bucket, err)
+		}
+	}
 	stored := g.stored
 	for at, node := range g.selected {
-		i, ok := slices.BinarySearch(stored, node)
-		if stored = stored[i:]; !ok {
+		var ok bool
+		if few {
+			ok, err = hasNumber(src.row.set, node)
+		} else {
+			var i int
+			i, ok = slices.BinarySearch(stored, node)
+			stored = stored[i:]
+		}
+		if err != nil {
+			return g.damaged(fleetTable(src.Width), window.AllNodes, src.Bucket, err)
+		}
+		if !ok {
 			continue
 		}
-		want := nodeKey{src.start, g.metric.number, node}
+		want := nodeKey{src.Start, g.metric.number, node}
 		g.key = want.append(g.key[:0])
 		if key, value = g.seek(key, value); !bytes.Equal(key, g.key) {
-			return g.damaged(table, g.nodes[node], src.start, errMissing)
+			return g.damaged(nodeTable(src.Width), g.nodes[node], src.Bucket, errMissing)
 		}
-		if err := g.found(at, src.start, value); err != nil {
+		if err := g.found(at, src.Bucket, value); err != nil {
 			return err
 		}
 	}
@@ -158,47 +209,29 @@ func (g *gatherer) seek(key, value []byte) ([]byte, []byte) {
 	return g.cursor.Seek(g.key)
 }
 
-// together answers for the chosen nodes as one.
-func (s *search) together() error {
-	selected, err := s.selection()
-	if err != nil || len(selected) == 0 {
-		return err
+// nodeRows merges the rows of the chosen nodes.
+func (s *search) nodeRows(selected []uint32) error {
+	if len(selected) == 0 {
+		return nil
 	}
-	var nodes nodeBits
-	var at, start int64
-	g := s.gatherer(selected, func(i int, t int64, sketch []byte) error {
-		if p := s.point(t); s.steps == 0 || p != at {
-			if err := s.emit(window.AllNodes, start, nodes.count); err != nil {
-				return err
-			}
-			nodes.reset()
-			at = p
-			if err := s.countStep(); err != nil {
-				return err
-			}
+	g := s.gatherer(selected, func(i int, b window.Bucket, sketch []byte) error {
+		if err := s.enter(b.Start, s.emitTogether); err != nil {
+			return err
 		}
-		start = t
-		nodes.add(selected[i])
+		s.nodeSet.add(selected[i])
 		if err := s.acc.MergeBinary(sketch); err != nil {
-			return s.damaged(nodeTable(s.base), s.nodes[selected[i]], t, err)
+			return s.damaged(nodeTable(b.Width), s.nodes[selected[i]], b, err)
 		}
 		return nil
 	})
-	if err := s.sources(g.bucket); err != nil {
-		return err
-	}
-	return s.emit(window.AllNodes, start, nodes.count)
+	return s.sources(g.bucket)
 }
 
 // byNode answers for each chosen node. It gathers the rows of many nodes in the
 // order in which they are stored, and merges node by node.
-func (s *search) byNode() error {
-	selected, err := s.selection()
-	if err != nil {
-		return err
-	}
+func (s *search) byNode(selected []uint32) error {
 	for chunk := range slices.Chunk(selected, nodesAtOnce) {
-		s.steps = 0
+		s.points, s.at = 0, window.Span{To: window.MinTime} // which holds no time
 		m := &nodeMerger{search: s, selected: chunk, rows: make([][]gathered, len(chunk)), partial: make([][]byte, len(chunk))}
 		g := s.gatherer(chunk, m.take)
 		if err := s.sources(g.bucket); err != nil {
@@ -218,27 +251,18 @@ type nodeMerger struct {
 	rows     [][]gathered
 	partial  [][]byte // what was merged before, encoded
 	size     int      // rows gathered
-	at       int64    // the step they belong to
-	start    int64    // of the last one
 }
 
 type gathered struct {
-	start  int64
+	window.Bucket
 	sketch []byte
 }
 
-func (m *nodeMerger) take(i int, start int64, sketch []byte) error {
-	if p := m.point(start); m.steps == 0 || p != m.at {
-		if err := m.emit(); err != nil {
-			return err
-		}
-		m.at = p
-		if err := m.countStep(); err != nil {
-			return err
-		}
+func (m *nodeMerger) take(i int, b window.Bucket, sketch []byte) error {
+	if err := m.enter(b.Start, m.emit); err != nil {
+		return err
 	}
-	m.start = start
-	m.rows[i] = append(m.rows[i], gathered{start, sketch})
+	m.rows[i] = append(m.rows[i], gathered{b, sketch})
 	if m.size++; m.size < gatherAtOnce {
 		return nil
 	}
@@ -273,7 +297,7 @@ func (m *nodeMerger) merge(i int) error {
 	}
 	for _, g := range m.rows[i] {
 		if err := m.acc.MergeBinary(g.sketch); err != nil {
-			return m.damaged(nodeTable(m.base), m.nodes[m.selected[i]], g.start, err)
+			return m.damaged(nodeTable(g.Width), m.nodes[m.selected[i]], g.Bucket, err)
 		}
 		if err := m.tick(); err != nil {
 			return err
@@ -283,7 +307,7 @@ func (m *nodeMerger) merge(i int) error {
 	return nil
 }
 
-// emit ends a step: one result per node that has rows.
+// emit ends a result: one per node that has rows.
 func (m *nodeMerger) emit() error {
 	for i, node := range m.selected {
 		if len(m.rows[i]) == 0 && len(m.partial[i]) == 0 {
@@ -293,7 +317,7 @@ func (m *nodeMerger) emit() error {
 			return err
 		}
 		m.partial[i] = m.partial[i][:0]
-		if err := m.search.emit(m.nodes[node], m.start, 1); err != nil {
+		if err := m.search.emit(m.nodes[node], 1); err != nil {
 			return err
 		}
 	}

@@ -21,8 +21,8 @@ func (db *DB) Replace(path string) error {
 	if err := db.stopped(); err != nil {
 		return err
 	}
-	if own, ok := db.Cluster(); ok && !own.equal(f.Cluster) {
-		return fmt.Errorf("%w: %q (precision %d), this is %q (precision %d), or their tiers differ",
+	if own, ok := db.Cluster(); ok && !own.same(f.Cluster) {
+		return fmt.Errorf("%w: %q (precision %d), this is %q (precision %d), or the widths of their tiers differ",
 			ErrCluster, f.Cluster.ID, f.Cluster.Precision, own.ID, own.Precision)
 	}
 	gen, err := openGeneration(path, db.openFile)
@@ -54,6 +54,12 @@ func (db *DB) Replace(path string) error {
 	old.retire()
 	db.log.Info("state replaced", "path", db.path, "index", f.Index)
 	return nil
+}
+
+// same reports whether two states can be of one cluster: its retention may have
+// changed between them.
+func (c Cluster) same(o Cluster) bool {
+	return c.ID == o.ID && c.Precision == o.Precision && c.Tiers.SameWidths(o.Tiers)
 }
 
 func (c Cluster) equal(o Cluster) bool {

@@ -111,6 +111,7 @@ type DB struct {
 	stagger    time.Duration
 	onFatal    func(error)
 	openFile   openFunc
+	work       int // defaultWork; a test sets less
 
 	turn    chan struct{} // holds one token: to flush, swap or close
 	durable durable       // guarded by turn
@@ -124,6 +125,7 @@ type DB struct {
 	producers producers
 	sweptMs   int64  // log clock when forgotten producers left memory
 	idleFrom  uint64 // index of the last flush or swap
+	sealFrom  int64  // log clock, in seconds, when a bucket of the file can be sealed
 	current   *head
 	flushing  *head // frozen, being written; else nil
 	waiters   []waiter
@@ -160,10 +162,12 @@ type DB struct {
 
 // durable is what the file holds, as far as the next flush needs to know it.
 type durable struct {
-	state      state
-	config     uint64 // index of the stored configuration
-	clusterSet bool
-	producers  producers
+	state     state
+	config    uint64 // index of the stored configuration
+	cluster   Cluster
+	backlog   bool     // the last flush left something to roll up or to drop
+	dropped   horizons // up to when rows were dropped since Open; nil: not known
+	producers producers
 }
 
 // Open opens the state in a file, or creates it, empty and not initialised.
@@ -172,7 +176,7 @@ func Open(path string, o Options) (*DB, error) { return openWith(path, o, os.Ope
 func openWith(path string, o Options, open openFunc) (*DB, error) {
 	db := &DB{
 		path: path, log: o.Logger, headLimit: o.HeadLimit, flushEvery: o.FlushEvery, stagger: o.Stagger,
-		onFatal: o.OnFatal, openFile: open,
+		onFatal: o.OnFatal, openFile: open, work: defaultWork,
 		turn: make(chan struct{}, 1), streams: make(map[*stream]struct{}),
 		wantFlush: make(chan struct{}, 1), done: make(chan struct{}), quit: make(chan struct{}),
 	}
@@ -209,8 +213,8 @@ func openWith(path string, o Options, open openFunc) (*DB, error) {
 func (db *DB) adopt(gen *generation, l *loaded) {
 	db.gen, db.names, db.live, db.cluster, db.config = gen, l.names, l.state, l.cluster, l.config
 	db.producers = l.producers
-	db.current, db.flushing, db.idleFrom = newHead(), nil, l.state.index
-	db.durable = durable{state: l.state, config: l.config.index, clusterSet: l.cluster.ID != "", producers: l.durable}
+	db.current, db.flushing, db.idleFrom, db.sealFrom = newHead(), nil, l.state.index, 0
+	db.durable = durable{state: l.state, config: l.config.index, cluster: l.cluster, producers: l.durable}
 }
 
 const (

@@ -61,7 +61,8 @@ func verify(tx *bbolt.Tx) (FlushedState, error) {
 	if err != nil {
 		return FlushedState{}, err
 	}
-	v := verifier{tx: tx, loaded: &l, series: make(map[seriesKey]*counters), metrics: make(map[uint32]*metricRow)}
+	v := verifier{tx: tx, loaded: &l, series: make(map[seriesKey]*counters),
+		metrics: make(map[uint32]*metricRow), nodes: make(map[uint32]uint32)}
 	if err := v.tables(); err != nil {
 		return FlushedState{}, err
 	}
@@ -78,24 +79,41 @@ func verify(tx *bbolt.Tx) (FlushedState, error) {
 type verifier struct {
 	*loaded
 	tx      *bbolt.Tx
-	series  map[seriesKey]*counters // of the node rows
-	metrics map[uint32]*metricRow   // of the fleet rows
-	rest    []uint32                // nodes of the bucket at hand that are still to come
-	sum     uint64                  // values of its nodes so far
-	at      nodeKey                 // the bucket
-	want    uint64                  // values of its fleet row
+	series  map[seriesKey]*counters // of the base tier's node rows
+	metrics map[uint32]*metricRow   // of the base tier's fleet rows
+	nodes   map[uint32]uint32       // series by metric
+
+	// of the tier at hand
+	tier         int
+	width        window.Width
+	fleet, node  int64            // from when on it has rows
+	ends         map[uint32]chain // of the metrics' fleet rows
+	fleets, sums uint64           // values of its fleet rows that have node rows, and of those
+	rest         []uint32         // nodes of the bucket at hand that are still to come
+	sum          uint64           // values of its nodes so far
+	at           nodeKey          // the bucket
+	want         uint64           // values of its fleet row
 }
 
 func (v *verifier) tables() error {
-	if v.cluster.ID != "" {
-		base := v.cluster.Tiers.Base()
-		if err := v.each(fleetTable(base), v.fleetRow); err != nil {
+	for tier := range v.cluster.Tiers {
+		v.tier, v.width = tier, v.cluster.Tiers[tier].Width
+		v.fleet, v.node = v.state.dropped(true)[tier], v.state.dropped(false)[tier]
+		v.ends = make(map[uint32]chain)
+		v.fleets, v.sums, v.rest, v.sum, v.want = 0, 0, v.rest[:0], 0, 0
+		if err := v.each(fleetTable(v.width), v.fleetRow); err != nil {
 			return err
 		}
-		if err := v.each(nodeTable(base), v.nodeRow); err != nil {
+		if err := v.each(nodeTable(v.width), v.nodeRow); err != nil {
 			return err
 		}
 		if err := v.endBucket(); err != nil {
+			return err
+		}
+		if v.fleets != v.sums {
+			return &DamagedError{nodeTable(v.width), "all", fmt.Errorf("rows of %d values, the fleet rows have %d", v.sums, v.fleets)}
+		}
+		if err := v.endTier(); err != nil {
 			return err
 		}
 	}
@@ -109,6 +127,66 @@ func (v *verifier) tables() error {
 		return err
 	}
 	return v.others()
+}
+
+// endTier checks the ends of the chains, and that a tier holds as many values as
+// the finer rows that it was rolled up from.
+func (v *verifier) endTier() error {
+	table := fleetTable(v.width)
+	for n := range v.state.metrics {
+		row, err := readMetricRow(v.tx, n)
+		if err != nil {
+			return err
+		}
+		want, got := row.chain(v.tier), v.ends[n]
+		if got.some && (!want.some || got.last != want.last) || !got.some && want.some && want.last >= v.fleet {
+			return &DamagedError{table, fmt.Sprintf("metric %q", row.name), errors.New("the rows behind the last one are missing")}
+		}
+		if v.tier == 0 {
+			continue
+		}
+		finer := v.tier - 1
+		from, to := v.state.dropped(true)[finer], v.state.sealed[v.tier]
+		coarse, err := v.values(v.tier, n, from, to)
+		if err != nil {
+			return err
+		}
+		fine, err := v.values(finer, n, from, to)
+		if err != nil {
+			return err
+		}
+		if coarse != fine {
+			return &DamagedError{table, fmt.Sprintf("metric %q", row.name), fmt.Errorf("%d values, the finer tier has %d", coarse, fine)}
+		}
+	}
+	return nil
+}
+
+// values adds up the fleet rows of a metric in [from, to), which each and
+// fleetRow have checked.
+func (v *verifier) values(tier int, metric uint32, from, to int64) (sum uint64, err error) {
+	t := v.tx.Bucket([]byte(fleetTable(v.cluster.Tiers[tier].Width)))
+	if t == nil {
+		return 0, nil
+	}
+	c := t.Cursor()
+	table := fleetTable(v.cluster.Tiers[tier].Width)
+	for key, value := c.Seek(fleetKey{metric, from}.append(nil)); key != nil; key, value = c.Next() {
+		k, err := parseFleetKey(key)
+		if err != nil || k.metric != metric || k.start >= to {
+			return sum, err
+		}
+		row, err := parseFleetRow(table, key, value)
+		if err != nil {
+			return 0, err
+		}
+		count, err := v.header(row.sketch)
+		if err != nil {
+			return 0, err
+		}
+		sum += count
+	}
+	return sum, nil
 }
 
 // each calls fn for every record of a table.
@@ -147,12 +225,11 @@ func (v *verifier) describe(table string, key []byte) string {
 	if int(metric) >= len(v.names.metrics) {
 		return ""
 	}
-	return ": " + rowName(v.names.metrics[metric].name, id, window.Bucket{Start: start, Width: v.cluster.Tiers.Base()})
+	return ": " + rowName(v.names.metrics[metric].name, id, window.Bucket{Start: start, Width: v.width})
 }
 
 func (v *verifier) checkBucket(metric uint32, start int64) error {
-	base := v.cluster.Tiers.Base()
-	if metric >= v.state.metrics || start < window.MinTime || start >= window.MaxTime || base.Floor(start) != start {
+	if metric >= v.state.metrics || start+int64(v.width) <= window.MinTime || start >= window.MaxTime || v.width.Floor(start) != start {
 		return fmt.Errorf("metric %d at %d is no bucket", metric, start)
 	}
 	return nil
@@ -190,13 +267,26 @@ func (v *verifier) fleetRow(table string, key, value []byte) error {
 	if err != nil {
 		return err
 	}
+	if k.start < v.fleet {
+		return nil // expired, and to be dropped
+	}
+	ends := v.ends[k.metric]
+	before, ok := row.before(k.start, v.width)
+	if ends.some && (!ok || before != ends.last) || !ends.some && ok && before >= v.fleet {
+		return errChain
+	}
+	ends.extend(k.start)
+	v.ends[k.metric] = ends
+	if k.start >= v.node {
+		v.fleets += count
+	}
+	if v.tier > 0 {
+		return nil
+	}
 	m := v.metrics[k.metric]
 	if m == nil {
 		m = &metricRow{name: v.names.metrics[k.metric].name}
 		v.metrics[k.metric] = m
-	}
-	if before, ok := row.before(k.start, v.cluster.Tiers.Base()); ok != (m.count > 0) || ok && before != m.last {
-		return errChain
 	}
 	m.add(count, k.start, false)
 	return nil
@@ -206,6 +296,10 @@ func (v *verifier) nodeRow(table string, key, value []byte) error {
 	k, err := parseNodeKey(key)
 	if err != nil {
 		return err
+	}
+	if k.start < v.node {
+		_, err := v.header(value)
+		return err // expired, and to be dropped
 	}
 	if k.start != v.at.start || k.metric != v.at.metric || v.want == 0 {
 		if err := v.endBucket(); err != nil {
@@ -224,11 +318,14 @@ func (v *verifier) nodeRow(table string, key, value []byte) error {
 		return err
 	}
 	v.sum += count
+	v.sums += count
+	if v.tier > 0 {
+		return nil
+	}
 	s := v.series[seriesKey{k.metric, k.node}]
 	if s == nil {
 		s = new(counters)
 		v.series[seriesKey{k.metric, k.node}] = s
-		v.metrics[k.metric].nodes++
 	}
 	s.add(count, k.start, false)
 	return nil
@@ -239,7 +336,7 @@ func (v *verifier) beginBucket(k nodeKey) error {
 	if err := v.checkBucket(k.metric, k.start); err != nil {
 		return err
 	}
-	table := fleetTable(v.cluster.Tiers.Base())
+	table := fleetTable(v.width)
 	key := fleetKey{k.metric, k.start}.append(nil)
 	t := v.tx.Bucket([]byte(table))
 	if t == nil || t.Get(key) == nil {
@@ -267,15 +364,33 @@ func (v *verifier) endBucket() error {
 	return nil
 }
 
+// everything reports whether the base tier has all that was ever counted.
+func (v *verifier) everything() bool {
+	return len(v.cluster.Tiers) > 0 && v.state.kept.node[0] == window.MinTime && v.state.kept.fleet[0] == window.MinTime
+}
+
+// checkCounters compares counters with those of the rows that are left, nil for
+// none.
+func (v *verifier) checkCounters(c counters, rows *counters) error {
+	switch {
+	case rows == nil && v.everything(), rows != nil && v.everything() && *rows != c:
+	case rows != nil && (rows.count > c.count || rows.first < c.first || rows.last > c.last):
+	default:
+		return nil
+	}
+	return errors.New("the counters are not those of the rows")
+}
+
 func (v *verifier) seriesRow(_ string, key, value []byte) error {
 	k, c, err := parseSeries(key, value, v.state.nodes)
 	if err != nil {
 		return err
 	}
-	if rows := v.series[k]; rows == nil || *rows != c {
-		return errors.New("the counters are not those of the rows")
+	if err := v.checkCounters(c, v.series[k]); err != nil {
+		return err
 	}
 	delete(v.series, k)
+	v.nodes[k.metric]++
 	return nil
 }
 
@@ -291,10 +406,15 @@ func (v *verifier) metricRow(table string, key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if rows := v.metrics[binary.BigEndian.Uint32(key)]; rows == nil || *rows != row {
-		return errors.New("the counters are not those of the rows")
+	n := binary.BigEndian.Uint32(key)
+	var rows *counters
+	if m := v.metrics[n]; m != nil {
+		rows = &m.counters
 	}
-	return nil
+	if row.nodes != v.nodes[n] {
+		return fmt.Errorf("%d series, %d are right", v.nodes[n], row.nodes)
+	}
+	return v.checkCounters(row.counters, rows)
 }
 
 // others looks for tables and records that nothing explains.

@@ -22,6 +22,7 @@ type view struct {
 	file    state  // of the transaction
 	live    state  // when the heads were taken
 	index   uint64 // that the view shows
+	shown   *state // at that index: file or live
 	cluster Cluster
 	names   *catalogue
 	metrics []*metric // at least those of the view
@@ -44,15 +45,18 @@ type headView struct {
 // before is void.
 var errSwapped = errors.New("swapped")
 
-// begin takes a view of one metric in a span, or of everything when m is nil.
+// reach says from a state what span a reader wants to see. Nil is all time.
+type reach func(*state) window.Span
+
+// begin takes a view of one metric in a span, or of all metrics when m is nil.
 //
 // The order makes it consistent without a lock: first the heads, then the
 // transaction, then away with each head that the transaction already holds. A
 // flush that commits in between is seen as a whole, in the file.
-func (db *DB) begin(m *metric, span window.Span) (*view, error) {
+func (db *DB) begin(m *metric, r reach) (*view, error) {
 	v := &view{db: db}
 	db.mu.RLock()
-	err := v.take(m, span)
+	err := v.take(m, r)
 	db.mu.RUnlock()
 	if err != nil {
 		return nil, err
@@ -70,9 +74,9 @@ func (db *DB) beginWithProducers(ctx context.Context) (*view, error) {
 	for {
 		v := &view{db: db}
 		db.mu.RLock()
-		err := v.take(nil, everything)
+		err := v.take(nil, nil)
 		if err == nil {
-			v.producers = db.producers.append(nil, db.live.clockMs)
+			v.producers = db.producers.append(nil, db.live.expiryMs)
 		}
 		db.mu.RUnlock()
 		if err == nil {
@@ -107,7 +111,11 @@ func (v *view) finish() error {
 			v.heads[i].buckets = nil
 		}
 	}
-	v.index = max(v.index, v.file.index)
+	v.shown = &v.live
+	if v.file.index > v.live.index {
+		v.shown = &v.file
+	}
+	v.index = v.shown.index
 	// The transaction may know names that came after the heads were taken.
 	v.db.mu.RLock()
 	v.metrics, v.nodes = slices.Clip(v.names.metrics), slices.Clip(v.names.nodes)
@@ -116,7 +124,7 @@ func (v *view) finish() error {
 }
 
 // take takes the heads. DB.mu is held.
-func (v *view) take(m *metric, span window.Span) error {
+func (v *view) take(m *metric, r reach) error {
 	db := v.db
 	if err := db.usable(); err != nil {
 		return err
@@ -131,6 +139,10 @@ func (v *view) take(m *metric, span window.Span) error {
 		return ErrClosed
 	}
 	v.gen, v.cluster, v.names, v.live, v.index = db.gen, db.cluster, db.names, db.live, db.live.index
+	span := everything
+	if r != nil {
+		span = r(&v.live)
+	}
 	if db.flushing != nil {
 		v.heads[0] = takeHead(db.flushing, db.flushing.end.index, m, span)
 	}
@@ -201,15 +213,27 @@ func (v *view) cells(number uint32) []bucketView {
 // table returns a table of rows; nil when it has none yet.
 func (v *view) table(name string) *bbolt.Bucket { return v.tx.Bucket([]byte(name)) }
 
-// fleetTable returns the table of a metric's fleet rows: nil when the file has
-// none yet, an error when it should.
-func (v *view) fleetTable(m *metric) (*bbolt.Bucket, error) {
-	name := fleetTable(v.cluster.Tiers.Base())
+// fleetTable returns a tier's table of fleet rows: nil when no row of the metric
+// can be in it, an error when there must be. row is the metric's in the file.
+func (v *view) fleetTable(m *metric, row *metricRow, tier int) (*bbolt.Bucket, error) {
+	if !row.chain(tier).some {
+		return nil, nil
+	}
+	name := fleetTable(v.cluster.Tiers[tier].Width)
 	t := v.table(name)
-	if t == nil && m.number < v.file.metrics {
+	if t == nil {
 		return nil, &DamagedError{name, fmt.Sprintf("metric %q", m.name), errNoTable}
 	}
 	return t, nil
+}
+
+// fileRow returns the catalogue row of a metric in the file, the zero one when it
+// has none.
+func (v *view) fileRow(m *metric) (metricRow, error) {
+	if m.number >= v.file.metrics {
+		return metricRow{name: m.name}, nil
+	}
+	return readMetricRow(v.tx, m.number)
 }
 
 // metric returns the metric of a name, nil when it was never counted.
@@ -242,10 +266,10 @@ const mergeNow = 16
 // fleetView takes a view for fleet rows, with the fleet sketches of the head
 // brought up to it: so that a delta is decoded for the fleet once, however many
 // ask, and at the latest by the flush.
-func (db *DB) fleetView(ctx context.Context, m *metric, span window.Span) (*view, error) {
+func (db *DB) fleetView(ctx context.Context, m *metric, r reach) (*view, error) {
 	m.fleetMu.Lock()
 	defer m.fleetMu.Unlock()
-	v, err := db.begin(m, span)
+	v, err := db.begin(m, r)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -15,9 +14,10 @@ import (
 // Walk calls fn for every row of the logical content, head and file merged, as
 // of the index that it returns: first the fleet rows, by metric and time, then
 // the node rows by time, metric and node, where metrics and nodes come in the
-// order in which the log first named them. It ends at the first error of fn.
+// order in which the log first named them. Every time comes once, in the finest
+// tier that still keeps it. It ends at the first error of fn.
 func (db *DB) Walk(ctx context.Context, fn func(Row) error) (index uint64, err error) {
-	v, err := db.begin(nil, everything)
+	v, err := db.begin(nil, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -28,16 +28,19 @@ func (db *DB) Walk(ctx context.Context, fn func(Row) error) (index uint64, err e
 func (v *view) walk(ctx context.Context, fn func(Row) error) error {
 	acc := v.db.accumulator(v.cluster.Precision)
 	defer v.db.accumulators.Put(acc)
-	w := &walker{search: search{view: v, ctx: ctx, span: everything, base: v.cluster.Tiers.Base(), acc: acc}}
+	w := &walker{search: search{view: v, ctx: ctx, fleet: true, acc: acc}}
 	w.fn = func(r Row) error { return calling(func() error { return fn(r) }) }
 	return guarded(func() error {
 		for _, m := range v.metrics {
-			w.metric, w.cells = m, v.cells(m.number)
-			if err := w.sources(w.fleetRow); err != nil {
+			if err := w.look(m); err != nil {
+				return err
+			}
+			if err := w.regions(w.fleetRegion); err != nil {
 				return err
 			}
 		}
-		return w.nodeRows()
+		w.fleet = false
+		return w.regions(w.nodeRegion)
 	})
 }
 
@@ -45,152 +48,203 @@ func (v *view) walk(ctx context.Context, fn func(Row) error) error {
 type walker struct {
 	search
 	fn      func(Row) error
-	bits    nodeBits
 	encoded []byte
 }
 
-// fleetRow hands over the fleet row of one bucket.
-func (w *walker) fleetRow(src source) error {
-	if err := w.alive(w.ctx); err != nil {
-		return err
-	}
-	w.acc.Reset(w.cluster.Precision)
-	w.bits.reset()
-	if src.row.sketch != nil {
-		err := w.acc.MergeBinary(src.row.sketch)
-		if err == nil {
-			err = w.bits.union(src.row.set, uint32(len(w.nodes)))
+// regions calls fn for each tier, the coarsest and so the oldest first, after it
+// has set span and runs to the times that no finer tier keeps.
+func (w *walker) regions(fn func(tier int) error) error {
+	kept := w.kept()
+	for tier := len(kept) - 1; tier >= 0; tier-- {
+		w.span = window.Span{From: kept[tier], To: window.MaxTime}
+		if tier > 0 {
+			w.span.To = kept[tier-1]
 		}
-		if err != nil {
-			return w.damaged(fleetTable(w.base), window.AllNodes, src.start, err)
+		if w.span.Empty() {
+			continue
 		}
-	}
-	if err := w.mergeCells(src.cells, &w.bits); err != nil {
-		return err
-	}
-	var err error
-	if w.encoded, err = w.acc.AppendBinary(w.encoded[:0]); err != nil {
-		return err
-	}
-	row := Row{
-		Metric: window.Metric(w.metric.name), Node: window.AllNodes,
-		Bucket: window.Bucket{Start: src.start, Width: w.base}, Sketch: w.encoded,
-	}
-	for _, n := range w.bits.appendTo(nil) {
-		row.Nodes = append(row.Nodes, w.nodes[n])
-	}
-	return w.fn(row)
-}
-
-// headCell is the head's part of one bucket of one metric.
-type headCell struct {
-	metric uint32
-	bucketView
-}
-
-// nodeRows hands over all node rows: a merge of the table with the head.
-func (w *walker) nodeRows() error {
-	var cells []headCell
-	for _, m := range w.metrics {
-		for _, c := range w.view.cells(m.number) {
-			cells = append(cells, headCell{m.number, c})
-		}
-	}
-	slices.SortStableFunc(cells, func(a, b headCell) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.metric, b.metric))
-	})
-	head := headRows{cells: cells}
-	head.next()
-	if t := w.table(nodeTable(w.base)); t != nil {
-		cursor := t.Cursor()
-		for key, value := cursor.First(); key != nil; key, value = cursor.Next() {
-			k, err := parseNodeKey(key)
-			if err != nil || int(k.metric) >= len(w.metrics) || int(k.node) >= len(w.nodes) {
-				return &DamagedError{nodeTable(w.base), "a key that names nothing", cmp.Or(err, errNodeSet)}
-			}
-			for head.ok && bytes.Compare(head.encoded, key) < 0 {
-				if err := w.nodeRow(head.key, nil, head.sketches); err != nil {
-					return err
-				}
-				head.next()
-			}
-			var more [][]byte
-			if head.ok && bytes.Equal(head.encoded, key) {
-				more = head.sketches
-			}
-			if err := w.nodeRow(k, value, more); err != nil {
-				return err
-			}
-			if more != nil {
-				head.next()
-			}
-		}
-	}
-	for ; head.ok; head.next() {
-		if err := w.nodeRow(head.key, nil, head.sketches); err != nil {
+		sealed := w.file.sealed[:min(tier+1, len(w.file.sealed))]
+		w.runs = w.cluster.Tiers.CoverKept(w.span, sealed, w.file.dropped(w.fleet))
+		if err := fn(tier); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *walker) nodeRow(k nodeKey, stored []byte, deltas [][]byte) error {
-	if err := w.alive(w.ctx); err != nil {
+// fleetRegion hands over the fleet rows of a metric in the buckets of one tier.
+func (w *walker) fleetRegion(tier int) error {
+	width := w.cluster.Tiers[tier].Width
+	var at window.Bucket
+	w.acc.Reset(w.cluster.Precision)
+	w.nodeSet.reset()
+	err := w.sources(func(src source) error {
+		if err := w.alive(w.ctx); err != nil {
+			return err
+		}
+		if b := width.Bucket(src.Start); b != at {
+			if err := w.emitFleet(at); err != nil {
+				return err
+			}
+			at = b
+		}
+		if src.row.sketch != nil {
+			err := w.acc.MergeBinary(src.row.sketch)
+			if err == nil {
+				err = w.nodeSet.union(src.row.set, uint32(len(w.nodes)))
+			}
+			if err != nil {
+				return w.damaged(fleetTable(src.Width), window.AllNodes, src.Bucket, err)
+			}
+		}
+		return w.mergeCells(src.cells, &w.nodeSet)
+	})
+	if err != nil {
 		return err
 	}
-	w.metric = w.metrics[k.metric]
-	w.acc.Reset(w.cluster.Precision)
-	if stored != nil {
-		deltas = append([][]byte{stored}, deltas...)
-	}
-	for _, b := range deltas {
-		if err := w.acc.MergeBinary(b); err != nil {
-			return w.damaged(nodeTable(w.base), w.nodes[k.node], k.start, err)
-		}
+	return w.emitFleet(at)
+}
+
+// emitFleet hands over what was merged, if anything was.
+func (w *walker) emitFleet(b window.Bucket) error {
+	if w.acc.Count() == 0 {
+		return nil
 	}
 	var err error
 	if w.encoded, err = w.acc.AppendBinary(w.encoded[:0]); err != nil {
 		return err
 	}
-	return w.fn(Row{
-		Metric: window.Metric(w.metric.name), Node: w.nodes[k.node],
-		Bucket: window.Bucket{Start: k.start, Width: w.base}, Sketch: w.encoded,
-	})
+	row := Row{Metric: window.Metric(w.metric.name), Node: window.AllNodes, Bucket: b, Sketch: w.encoded}
+	for _, n := range w.nodeSet.appendTo(nil) {
+		row.Nodes = append(row.Nodes, w.nodes[n])
+	}
+	w.acc.Reset(w.cluster.Precision)
+	w.nodeSet.reset()
+	return w.fn(row)
 }
 
-// headRows yields the head's deltas row by row, in the order of node keys.
-type headRows struct {
-	cells  []headCell // by start and metric
-	deltas []delta    // of the first cells, by node
-
-	ok       bool
-	key      nodeKey
-	encoded  []byte
-	sketches [][]byte
+// piece is a node row of the file, or a delta of the head.
+type piece struct {
+	metric, node uint32
+	bucket       window.Bucket
+	sketch       []byte
 }
 
-func (h *headRows) next() {
-	for len(h.deltas) == 0 {
-		if len(h.cells) == 0 {
-			h.ok = false
-			return
-		}
-		first := h.cells[0]
-		var all []delta
-		for len(h.cells) > 0 && h.cells[0].start == first.start && h.cells[0].metric == first.metric {
-			all = append(all, h.cells[0].deltas...)
-			h.cells = h.cells[1:]
-		}
-		h.deltas = byNode(nil, all)
-		h.key.start, h.key.metric = first.start, first.metric
+// nodeRegion hands over the node rows of all metrics in the buckets of one tier,
+// a bucket at a time.
+func (w *walker) nodeRegion(tier int) error {
+	width := w.cluster.Tiers[tier].Width
+	head := w.headPieces()
+	for len(head) > 0 && head[0].bucket.Start < w.span.From { // they are sorted by time
+		head = head[1:]
 	}
-	h.ok, h.key.node = true, h.deltas[0].node
-	h.encoded = h.key.append(h.encoded[:0])
-	h.sketches = h.sketches[:0]
-	for len(h.deltas) > 0 && h.deltas[0].node == h.key.node {
-		h.sketches = append(h.sketches, h.deltas[0].sketch)
-		h.deltas = h.deltas[1:]
+	var pieces []piece
+	var at window.Bucket
+	add := func(p piece) error {
+		if b := width.Bucket(p.bucket.Start); b != at {
+			if err := w.emitNodes(at, pieces); err != nil {
+				return err
+			}
+			pieces, at = pieces[:0], b
+		}
+		pieces = append(pieces, p)
+		return nil
 	}
+	until := func(t int64) error {
+		for ; len(head) > 0 && head[0].bucket.Start < t; head = head[1:] {
+			if err := add(head[0]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, run := range w.runs {
+		err := w.nodeScan(run, func(p piece) error {
+			if err := until(p.bucket.Start); err != nil {
+				return err
+			}
+			return add(p)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := until(w.span.To); err != nil {
+		return err
+	}
+	return w.emitNodes(at, pieces)
+}
+
+// headPieces returns the deltas of the head by time.
+func (w *walker) headPieces() []piece {
+	base := w.cluster.Tiers.Base()
+	var pieces []piece
+	for _, m := range w.metrics {
+		for _, c := range w.view.cells(m.number) {
+			for _, d := range c.deltas {
+				pieces = append(pieces, piece{m.number, d.node, base.Bucket(c.start), d.sketch})
+			}
+		}
+	}
+	slices.SortStableFunc(pieces, func(a, b piece) int { return cmp.Compare(a.bucket.Start, b.bucket.Start) })
+	return pieces
+}
+
+// nodeScan calls fn for the node rows of one run.
+func (w *walker) nodeScan(run window.Run, fn func(piece) error) error {
+	table := nodeTable(run.Width)
+	t := w.table(table)
+	if t == nil {
+		return nil
+	}
+	cursor := t.Cursor()
+	for key, value := cursor.Seek(nodeKey{start: run.Span.From}.append(nil)); key != nil; key, value = cursor.Next() {
+		k, err := parseNodeKey(key)
+		if err == nil && k.start >= run.Span.To {
+			break
+		}
+		if err != nil || int(k.metric) >= len(w.metrics) || int(k.node) >= len(w.nodes) {
+			return &DamagedError{table, "a key that names nothing", cmp.Or(err, errNodeSet)}
+		}
+		if err := fn(piece{k.metric, k.node, window.Bucket{Start: k.start, Width: run.Width}, value}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emitNodes merges the pieces of one bucket row by row and hands the rows over.
+func (w *walker) emitNodes(b window.Bucket, pieces []piece) error {
+	byRow := func(x, y piece) int {
+		return cmp.Or(cmp.Compare(x.metric, y.metric), cmp.Compare(x.node, y.node))
+	}
+	if !slices.IsSortedFunc(pieces, byRow) {
+		slices.SortStableFunc(pieces, byRow)
+	}
+	for len(pieces) > 0 {
+		if err := w.alive(w.ctx); err != nil {
+			return err
+		}
+		row := pieces[0]
+		w.metric = w.metrics[row.metric]
+		w.acc.Reset(w.cluster.Precision)
+		for len(pieces) > 0 && byRow(pieces[0], row) == 0 {
+			p := pieces[0]
+			if err := w.acc.MergeBinary(p.sketch); err != nil {
+				return w.damaged(nodeTable(p.bucket.Width), w.nodes[p.node], p.bucket, err)
+			}
+			pieces = pieces[1:]
+		}
+		var err error
+		if w.encoded, err = w.acc.AppendBinary(w.encoded[:0]); err != nil {
+			return err
+		}
+		err = w.fn(Row{Metric: window.Metric(w.metric.name), Node: w.nodes[row.node], Bucket: b, Sketch: w.encoded})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Producers calls fn for every producer that is remembered, in no order. fn must
@@ -199,7 +253,7 @@ func (db *DB) Producers(fn func(ProducerID, ProducerState)) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	for id, p := range db.producers {
-		if !p.forgotten(db.live.clockMs) {
+		if !p.forgotten(db.live.expiryMs) {
 			fn(id, p.state())
 		}
 	}
@@ -218,6 +272,12 @@ func (db *DB) Hash(ctx context.Context) ([32]byte, uint64, error) {
 	d.bytes([]byte("dmt content 1"))
 	d.bytes(v.cluster.append(nil))
 	d.number(uint64(v.live.clockMs))
+	d.number(uint64(v.live.expiryMs))
+	d.number(uint64(v.live.heldMs))
+	for i := range v.live.kept.node {
+		d.number(uint64(v.live.kept.node[i]))
+		d.number(uint64(v.live.kept.fleet[i]))
+	}
 	d.number(v.live.total)
 	d.number(uint64(v.live.metrics))
 	for _, m := range v.metrics[:v.live.metrics] {
