@@ -89,7 +89,7 @@ func openGeneration(path string, open openFunc) (*generation, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return g, g.checkSize()
+	return g, g.check()
 }
 
 // refusesMapping tells the system's refusal of so much address space from the
@@ -100,13 +100,17 @@ func refusesMapping(err error) bool {
 	return errors.As(err, &number) && !errors.As(err, &path)
 }
 
-// checkSize refuses a file that is shorter than its own count of pages: reading
-// behind its end would be a fault.
-func (g *generation) checkSize() error {
+// check refuses a file that is shorter than its own count of pages, since reading
+// behind its end would be a fault, and one that another process has replaced while
+// this one waited for the lock.
+func (g *generation) check() error {
 	err := g.bolt.View(func(tx *bbolt.Tx) error {
 		info, err := g.file.Stat()
 		if err != nil {
 			return err
+		}
+		if named, err := os.Stat(g.bolt.Path()); err != nil || !os.SameFile(info, named) {
+			return errors.Join(fmt.Errorf("%w: %s was replaced", ErrLocked, g.bolt.Path()), err)
 		}
 		if info.Size() < tx.Size() {
 			return fmt.Errorf("%s is cut off: %d bytes of %d", g.bolt.Path(), info.Size(), tx.Size())

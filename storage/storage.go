@@ -193,6 +193,9 @@ func openWith(path string, o Options, open openFunc) (*DB, error) {
 		db.onFatal = func(err error) { panic(err) }
 	}
 	gen, err := openGeneration(path, open)
+	if err == nil {
+		gen, err = db.compactAtOpen(gen)
+	}
 	if err != nil {
 		return nil, err
 	}
