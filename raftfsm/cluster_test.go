@@ -281,7 +281,9 @@ func (c *testCluster) followers() []*testMember {
 	return slices.DeleteFunc(slices.Clone(c.members), func(m *testMember) bool { return m == leader || m.running() == nil })
 }
 
-const testStart = 1_700_000_000
+// testStart is a bucket of the present: an old one would be expired by the log
+// clock, and rolled up already.
+var testStart = time.Now().Unix() / 10 * 10
 
 // testBatch holds n values of one node.
 func testBatch(t testing.TB, producer byte, seq uint64, node string, n int) storage.Batch {

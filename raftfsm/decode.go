@@ -131,6 +131,10 @@ func (r *reader) entry(e *storage.Entry) error {
 		e.Kind, e.Cluster = storage.KindInit, r.cluster()
 	case kindBatches:
 		e.Kind, e.Batches = storage.KindBatches, r.batches()
+	case kindRetention:
+		e.Kind, e.Tiers = storage.KindRetention, r.tiers()
+	case kindAcceptClock:
+		e.Kind = storage.KindAcceptClock
 	default:
 		r.fail("kind %d is unknown: a newer program wrote it", kind)
 	}
@@ -140,18 +144,22 @@ func (r *reader) entry(e *storage.Entry) error {
 func (r *reader) cluster() *storage.Cluster {
 	c := &storage.Cluster{ID: string(r.bytes("cluster id", r.uvarint("cluster id", maxClusterID)))}
 	c.Precision = int(r.uvarint("precision", 255))
-	n := r.uvarint("tiers", maxTiers)
-	for range n {
-		c.Tiers = append(c.Tiers, window.Tier{
+	c.Tiers = r.tiers()
+	if r.err == nil && c.ID == "" {
+		r.fail("cluster id: empty")
+	}
+	return c
+}
+
+func (r *reader) tiers() (tiers window.Tiers) {
+	for range r.uvarint("tiers", maxTiers) {
+		tiers = append(tiers, window.Tier{
 			Width:     window.Width(r.uvarint("width", math.MaxInt64)),
 			KeepNode:  int64(r.uvarint("keep node", math.MaxInt64)),
 			KeepFleet: int64(r.uvarint("keep fleet", math.MaxInt64)),
 		})
 	}
-	if r.err == nil && c.ID == "" {
-		r.fail("cluster id: empty")
-	}
-	return c
+	return tiers
 }
 
 func (r *reader) batches() []storage.Batch {

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 
 	"github.com/distributed-median-tracker/dmt/storage"
+	"github.com/distributed-median-tracker/dmt/window"
 )
 
 // A log entry is what the leader gives to Raft and every member applies. Its
@@ -50,6 +51,17 @@ import (
 //	| 0: as before     | 0: as before     | the one before  |         |                |
 //	+------------------+------------------+-----------------+---------+----------------+
 //
+// kind 4, Retention: how long tiers are kept from here on.
+//
+//	+-------------+-------------------------------------+
+//	| tiers       | per tier, finest first:             |
+//	| uvarint     |  width, keep node, keep fleet, s    |
+//	|             |  each uvarint                       |
+//	+-------------+-------------------------------------+
+//
+// kind 5, AcceptClock: no body. A jump of the log clock was right; what expires by
+// it may go.
+//
 // "As before" is within the batch; the first start counts from zero. A producer's
 // batch has few metrics, or few nodes, and one or two starts: the fields of a
 // delta beside its sketch take about 5 bytes and the name that changes.
@@ -60,6 +72,9 @@ const (
 	kindTick    = 1
 	kindInit    = 2
 	kindBatches = 3
+
+	kindRetention   = 4
+	kindAcceptClock = 5
 )
 
 const (
@@ -100,13 +115,25 @@ func encodeInit(clockMs int64, c storage.Cluster) []byte {
 	b = binary.AppendUvarint(b, uint64(len(c.ID)))
 	b = append(b, c.ID...)
 	b = binary.AppendUvarint(b, uint64(c.Precision))
-	b = binary.AppendUvarint(b, uint64(len(c.Tiers)))
-	for _, t := range c.Tiers {
+	return sealEntry(appendTiers(b, c.Tiers))
+}
+
+func appendTiers(b []byte, tiers window.Tiers) []byte {
+	b = binary.AppendUvarint(b, uint64(len(tiers)))
+	for _, t := range tiers {
 		b = binary.AppendUvarint(b, uint64(t.Width))
 		b = binary.AppendUvarint(b, uint64(t.KeepNode))
 		b = binary.AppendUvarint(b, uint64(t.KeepFleet))
 	}
-	return sealEntry(b)
+	return b
+}
+
+func encodeRetention(clockMs int64, tiers window.Tiers) []byte {
+	return sealEntry(appendTiers(appendHeader(nil, kindRetention, clockMs), tiers))
+}
+
+func encodeAcceptClock(clockMs int64) []byte {
+	return sealEntry(appendHeader(nil, kindAcceptClock, clockMs))
 }
 
 // encodeBatches joins the encoded batches of several calls into one entry.

@@ -17,6 +17,8 @@ func FuzzEntry(f *testing.F) {
 	f.Add(strip(encodeTick(1)))
 	f.Add(strip(encodeInit(1, sampleCluster())))
 	f.Add(strip(encodeAll(f, 2, sampleBatches())))
+	f.Add(strip(encodeRetention(1, sampleCluster().Tiers)))
+	f.Add(strip(encodeAcceptClock(1)))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		data := binary.BigEndian.AppendUint32(body, crc32.Checksum(body, castagnoli))
 		e, err := decodeEntry(data, &interner{})
@@ -36,6 +38,10 @@ func encodeAgain(t *testing.T, e storage.Entry) []byte {
 		return encodeTick(e.ClockMs)
 	case storage.KindInit:
 		return encodeInit(e.ClockMs, *e.Cluster)
+	case storage.KindRetention:
+		return encodeRetention(e.ClockMs, e.Tiers)
+	case storage.KindAcceptClock:
+		return encodeAcceptClock(e.ClockMs)
 	default:
 		return encodeAll(t, e.ClockMs, e.Batches)
 	}

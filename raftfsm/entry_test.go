@@ -65,6 +65,8 @@ func TestEntry_BytesArePinned(t *testing.T) {
 	f("Tick", encodeTick(1_700_000_000_000), pinnedTick)
 	f("Init", encodeInit(-1, sampleCluster()), pinnedInit)
 	f("Batches", encodeAll(t, 1, sampleBatches()[:1]), pinnedBatches)
+	f("Retention", encodeRetention(-1, sampleCluster().Tiers), pinnedRetention)
+	f("AcceptClock", encodeAcceptClock(1_700_000_000_000), pinnedAcceptClock)
 }
 
 func TestEntry_DecodesWhatWasEncoded(t *testing.T) {
@@ -77,6 +79,14 @@ func TestEntry_DecodesWhatWasEncoded(t *testing.T) {
 	init, err := decodeEntry(encodeInit(9, cluster), &names)
 	if want := (storage.Entry{ClockMs: 9, Kind: storage.KindInit, Cluster: &cluster}); err != nil || !reflect.DeepEqual(init, want) {
 		t.Errorf("Init = %+v, %v, want %+v", init, err, want)
+	}
+	retention, err := decodeEntry(encodeRetention(9, cluster.Tiers), &names)
+	if want := (storage.Entry{ClockMs: 9, Kind: storage.KindRetention, Tiers: cluster.Tiers}); err != nil || !reflect.DeepEqual(retention, want) {
+		t.Errorf("Retention = %+v, %v, want %+v", retention, err, want)
+	}
+	accept, err := decodeEntry(encodeAcceptClock(9), &names)
+	if want := (storage.Entry{ClockMs: 9, Kind: storage.KindAcceptClock}); err != nil || !reflect.DeepEqual(accept, want) {
+		t.Errorf("AcceptClock = %+v, %v, want %+v", accept, err, want)
 	}
 	got, err := decodeEntry(encodeAll(t, math.MaxInt64, sampleBatches()), &names)
 	if err != nil {
@@ -91,7 +101,7 @@ func TestEntry_DecodesWhatWasEncoded(t *testing.T) {
 }
 
 func TestEntry_EveryFlippedBitAndTruncationIsRefused(t *testing.T) {
-	for _, entry := range [][]byte{encodeTick(77), encodeInit(1, sampleCluster()), encodeAll(t, 5, sampleBatches())} {
+	for _, entry := range [][]byte{encodeTick(77), encodeInit(1, sampleCluster()), encodeAll(t, 5, sampleBatches()), encodeRetention(1, sampleCluster().Tiers), encodeAcceptClock(3)} {
 		for i := range len(entry) * 8 {
 			bad := bytes.Clone(entry)
 			bad[i/8] ^= 1 << (i % 8)
@@ -128,7 +138,9 @@ func TestEntry_RefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 	f(sealed("02 01 00 00"), "version 2")
 	f(sealed("00 01 00 00"), "version 0")
-	f(sealed("01 04 00 00"), "kind 4 is unknown")
+	f(sealed("01 06 00 00"), "kind 6 is unknown")
+	f(sealed("01 04 00 00 11"), "tiers: 17, at most 16")
+	f(sealed("01 05 00 00 00"), "1 bytes after its end")
 	f(sealed("01 01 01 00"), "group: 1")
 	f(sealed("01 01 00 00 00"), "1 bytes after its end")
 	f(sealed("01 02 00 00 00 07 00"), "cluster id: empty")

@@ -8,6 +8,11 @@ const (
 		"02 6331 07" + // cluster id, precision
 		"01 0a e0a801 00" + // one tier: width, keep node, keep fleet
 		"8deac0f8"
+	pinnedRetention = "01 04 00 01" +
+		"01 0a e0a801 00" + // one tier: width, keep node, keep fleet
+		"ab817253"
+	pinnedAcceptClock = "01 05 00 80a0abfef962" +
+		"218e8ee5"
 	pinnedBatches = "01 03 00 02" +
 		"01" + // one batch
 		"01000000000000000000000000000010" + // producer

@@ -53,11 +53,15 @@ type proposer struct {
 	last time.Time // when the last entry was given to Raft
 }
 
-// request is one call to Ingest.
+// request is one call to Ingest, or one command.
 type request struct {
 	body  []byte
 	count int
-	done  chan response // buffered, answered once
+
+	// command, when it is set, encodes an entry of its own instead.
+	command func(clockMs int64) []byte
+
+	done chan response // buffered, answered once
 }
 
 type response struct {
@@ -85,6 +89,11 @@ func (p *proposer) submit(ctx context.Context, done <-chan struct{}, batches []s
 			return nil, ErrTooLarge
 		}
 	}
+	return p.ask(ctx, done, r)
+}
+
+// ask hands a request to run and waits for its answer.
+func (p *proposer) ask(ctx context.Context, done <-chan struct{}, r *request) ([]storage.Outcome, error) {
 	size := int64(len(r.body))
 	if p.queued.Add(size) > maxQueued && size > 0 {
 		p.queued.Add(-size)
@@ -151,6 +160,11 @@ func (p *proposer) run(ctx context.Context) {
 			case first = <-p.queue:
 			}
 		}
+		if first.command != nil {
+			p.open(ctx)
+			p.propose(ctx, first.command(p.clock()), []*request{first})
+			continue
+		}
 		var group []*request
 		group, carry = p.gather(ctx, first)
 		p.send(ctx, group)
@@ -204,7 +218,7 @@ func (p *proposer) gather(ctx context.Context, first *request) (group []*request
 				return group, nil
 			}
 		}
-		if size+len(r.body) > p.shareBytes || count+r.count > maxBatches {
+		if r.command != nil || size+len(r.body) > p.shareBytes || count+r.count > maxBatches {
 			return group, r
 		}
 		group = append(group, r)

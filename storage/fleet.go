@@ -132,15 +132,15 @@ func (f *flusher) link(tier int, m *metric, k fleetKey) (gap uint64, err error) 
 	w := f.tiers[tier].Width
 	table := fleetTable(w)
 	ends := &stored.chains[tier]
-	defer ends.extend(k.start)
 	f.key = k.append(f.key[:0])
 	key, value := f.w.table(table).Cursor().Seek(f.key)
 	next, err := parseFleetKey(key)
 	if key == nil || err == nil && next.metric != k.metric {
-		if !ends.some {
-			return 0, nil
+		if ends.some {
+			gap = uint64(k.start-ends.last) / uint64(w)
 		}
-		return uint64(k.start-ends.last) / uint64(w), nil
+		ends.extend(k.start)
+		return gap, nil
 	}
 	var row fleetRow
 	if err == nil {
@@ -154,6 +154,7 @@ func (f *flusher) link(tier int, m *metric, k fleetKey) (gap uint64, err error) 
 		gap = row.gap - step
 	}
 	row.gap = step
+	ends.extend(k.start)
 	f.key = append(f.key[:0], key...)
 	f.row = row.append(f.row[:0], table, f.key)
 	f.w.putValue(table, f.key, f.slab.copy(f.row))

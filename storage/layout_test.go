@@ -32,6 +32,8 @@ func TestLayout_IsPinned(t *testing.T) {
 
 	s := state{index: 300, term: 2, clockMs: 1000, total: 5, metrics: 1, nodes: 2, sealed: []int64{0, -1}}
 	f("state", s.append(nil), "ac02"+"02"+"d00f"+"05"+"01"+"02"+"02"+"00"+"01")
+	s.progress, s.kept, s.expiryMs, s.heldMs = []uint32{0, 7}, horizons{[]int64{60, 0}, []int64{0, -600}}, 900, 1000
+	f("state with tiers", s.append(nil), "ac02"+"02"+"d00f"+"05"+"01"+"02"+"02"+"00"+"01"+"00"+"78"+"00"+"07"+"00"+"af09"+"880e"+"d00f")
 	c := Cluster{ID: "ab", Precision: 7, Tiers: window.Tiers{{Width: 10, KeepNode: 60}, {Width: 60}}}
 	f("cluster", c.append(nil), "026162"+"07"+"02"+"0a3c00"+"3c0000")
 	conf := configuration{300, []byte("xy")}
@@ -40,6 +42,8 @@ func TestLayout_IsPinned(t *testing.T) {
 	f("counters", count.append(nil), "ac02"+"02"+"13"+"14")
 	m := metricRow{name: "m", nodes: 2, counters: count}
 	f("metric", m.append(nil), "016d"+"02"+"ac02021314")
+	m.chains = []chain{{true, -10, 10}, {}}
+	f("metric with tiers", m.append(nil), "016d"+"02"+"ac02021314"+"02"+"01"+"13"+"14"+"00")
 	f("seal", seal("meta", []byte("k"), []byte("v")), "76"+"aba44706")
 
 	row := fleetRow{gap: 300, set: appendNodeSet(nil, []uint32{300}), sketch: []byte{1, 2, 3, 4, 5, 6}}
@@ -184,6 +188,10 @@ func FuzzMeta(f *testing.F) {
 	count := counters{count: 300, buckets: 2, first: -10, last: 10}
 	f.Add(count.append(nil))
 	m := metricRow{name: "m", nodes: 2, counters: count}
+	f.Add(m.append(nil))
+	s.begin(1)
+	f.Add(s.append(nil))
+	m.chains = []chain{{true, -10, 10}, {}}
 	f.Add(m.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		same := func(name string, again []byte, err error) {

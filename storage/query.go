@@ -88,6 +88,9 @@ func (s *search) run(m *metric) error {
 		}
 	} else {
 		s.span = s.cluster.Tiers.Kept(s.query.Span, s.kept())
+		if err := s.checkAlign(); err != nil {
+			return err
+		}
 	}
 	s.plan()
 	switch {
@@ -97,6 +100,28 @@ func (s *search) run(m *metric) error {
 		return s.byNode(selected)
 	}
 	return s.together(func() error { return s.nodeRows(selected) })
+}
+
+// checkAlign refuses a strict query whose span cuts a bucket of the finest tier
+// that is kept, or reaches beyond all of them: the check of the query knew only
+// the base width.
+func (s *search) checkAlign() error {
+	asked := s.query.Span
+	if s.query.Align != window.Strict || s.span == asked {
+		return nil
+	}
+	e := &window.InputError{Field: "from", Reason: window.ReasonNotAligned}
+	t := asked.From
+	if !s.span.Empty() && s.span.From == t {
+		e.Field, t = "to", asked.To
+	}
+	tiers, kept := s.cluster.Tiers, s.kept()
+	if t < kept[len(kept)-1] {
+		e.Message = fmt.Sprintf("%s is not kept any more, the oldest kept is %s", window.FormatTime(t), window.FormatTime(kept[len(kept)-1]))
+		return e
+	}
+	e.Message = fmt.Sprintf("%s lies inside a bucket of %s, the finest kept for that time", window.FormatTime(t), tiers[tiers.Finest(t, kept)].Width)
+	return e
 }
 
 // search answers one query from one view.

@@ -2,9 +2,9 @@ package storage
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -19,6 +19,9 @@ const defaultWork = 1 << 16
 // seal rolls up every bucket that the log clock at the head's end has sealed, tier
 // by tier, each from the next finer one. What is too much for one transaction
 // stays for the next: the watermark is that of what is done.
+//
+// A damaged row stays where it is, found by whoever asks for it: nothing behind it
+// is rolled up, and nothing of it dropped, until the member gets another file.
 func (f *flusher) seal() error {
 	budget := f.db.work + 2*f.rows
 	for tier := 1; tier < len(f.tiers); tier++ {
@@ -28,7 +31,13 @@ func (f *flusher) seal() error {
 				f.backlog = true
 				return nil
 			}
-			if err := f.sealNext(tier, target); err != nil {
+			err := f.sealNext(tier, target)
+			var damaged *DamagedError
+			if errors.As(err, &damaged) {
+				f.db.noteDamage(err)
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -59,8 +68,11 @@ func (f *flusher) sealNext(tier int, target int64) error {
 		if number >= f.h.end.metrics {
 			return &DamagedError{nodeTable(f.tiers[tier-1].Width), "a key that names nothing", errNodeSet}
 		}
+		if err := f.sealMetric(tier, start, f.db.metricNumbered(number)); err != nil {
+			return err
+		}
 		*progress = number + 1
-		return f.sealMetric(tier, start, f.db.metricNumbered(number))
+		return nil
 	}
 	if next, ok := f.nextStart(tier-1, end); ok {
 		*sealed = min(target, max(end, w.Floor(next)))
@@ -117,7 +129,16 @@ type strand struct {
 	fresh   bool // the cursor is not at its first row yet
 }
 
-// sealMetric rolls up one bucket of one metric.
+// noteDamage tells the operator of a damaged row once.
+func (db *DB) noteDamage(err error) {
+	if !db.durable.damaged {
+		db.durable.damaged = true
+		db.log.Error("a damaged row cannot be rolled up; this member needs another snapshot", "path", db.path, "error", err)
+	}
+}
+
+// sealMetric rolls up one bucket of one metric: everything is read before the
+// first row is written.
 func (f *flusher) sealMetric(tier int, start int64, m *metric) error {
 	strands, fleets, err := f.strands(tier, start, m)
 	if err != nil {
@@ -129,16 +150,10 @@ func (f *flusher) sealMetric(tier int, start int64, m *metric) error {
 	if err := f.rollUp(&f.fleet, fleets); err != nil {
 		return f.damaged(tier-1, m, allNodes, start, err)
 	}
-	k := fleetKey{m.number, start}
-	gap, err := f.link(tier, m, k)
-	if err != nil {
-		return f.damaged(tier, m, allNodes, start, err)
-	}
-	f.putFleet(fleetTable(f.tiers[tier].Width), k, gap)
-	nodes := slices.Clone(f.numbers) // of f.set, which putFleet left there
-	table := nodeTable(f.tiers[tier].Width)
+	nodes := f.set.appendTo(nil)
+	rows := make([][]byte, len(nodes))
 	var sketches [][]byte
-	for _, node := range nodes {
+	for at, node := range nodes {
 		sketches = sketches[:0]
 		for i := range strands {
 			value, err := f.take(tier-1, m, node, &strands[i])
@@ -152,10 +167,20 @@ func (f *flusher) sealMetric(tier int, start int64, m *metric) error {
 		if err := f.rollUp(&f.merged, sketches); err != nil {
 			return f.damaged(tier-1, m, node, start, err)
 		}
-		f.key = nodeKey{start, m.number, node}.append(f.key[:0])
-		f.w.putValue(table, f.key, f.slab.copy(f.merged))
-		f.rows++
+		rows[at] = f.slab.copy(f.merged)
 	}
+	k := fleetKey{m.number, start}
+	gap, err := f.link(tier, m, k)
+	if err != nil {
+		return f.damaged(tier, m, allNodes, start, err)
+	}
+	f.putFleet(fleetTable(f.tiers[tier].Width), k, gap)
+	table := nodeTable(f.tiers[tier].Width)
+	for at, node := range nodes {
+		f.key = nodeKey{start, m.number, node}.append(f.key[:0])
+		f.w.putValue(table, f.key, rows[at])
+	}
+	f.rows += len(nodes)
 	return f.w.err
 }
 

@@ -166,6 +166,7 @@ type durable struct {
 	config    uint64 // index of the stored configuration
 	cluster   Cluster
 	backlog   bool     // the last flush left something to roll up or to drop
+	damaged   bool     // a damaged row was found and reported
 	dropped   horizons // up to when rows were dropped since Open; nil: not known
 	producers producers
 }
