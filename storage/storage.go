@@ -61,21 +61,21 @@ type FlushedState struct {
 	Cluster Cluster
 }
 
-// MetricInfo describes a metric by everything ever counted for it.
+// MetricInfo describes a metric by everything ever counted for it, expired or not.
 type MetricInfo struct {
 	Metric  window.Metric
 	Nodes   int    // that ever sent a value of it
 	Count   uint64 // values
 	Span    window.Span
-	Buckets uint64 // base buckets with a value
+	Buckets uint64 // base buckets with a value that came while the fleet's was kept
 }
 
-// NodeInfo describes what a node sent of one metric.
+// NodeInfo describes what a node ever sent of one metric, expired or not.
 type NodeInfo struct {
 	Node    string
 	Count   uint64 // values
 	Span    window.Span
-	Buckets uint64 // base buckets with a value
+	Buckets uint64 // base buckets with a value that came while the fleet's was kept
 }
 
 // Row is one row of the logical content: head and file merged.

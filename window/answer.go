@@ -7,15 +7,17 @@ type Answer struct {
 	Metric Metric
 	// Asked is the span of the question, resolved; Span.IsAll for all time.
 	Asked Span
-	// Span is what is really covered: Asked widened to whole buckets, or for
-	// all time from the first bucket merged to the end of the last. It is
-	// empty or the zero Span when all time holds nothing.
+	// Span is what is really covered: Asked widened to whole buckets of the finest
+	// tier that is kept for each end, or for all time from the first bucket that
+	// was ever counted to the end of the last; in both without what no tier keeps.
+	// It is empty or the zero Span when that leaves nothing.
 	Span Span
 	// Read is the freshness that was asked for and given.
 	Read Read
 	// AppliedIndex is the log index whose state the answer shows.
 	AppliedIndex uint64
-	// BucketsMerged counts the stored buckets that were read.
+	// BucketsMerged counts the stored buckets that were read. It depends on what
+	// is flushed and rolled up; nothing else in an answer does.
 	BucketsMerged int
 	// Results are sorted by node, then by time. None: no data.
 	Results []Result
