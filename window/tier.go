@@ -249,6 +249,9 @@ func (t Tiers) Horizons(now int64) (node, fleet []int64) {
 	node, fleet = make([]int64, len(t)), make([]int64, len(t))
 	for i := range t {
 		node[i], fleet[i] = t[i].Horizon(now), t[i].FleetHorizon(now)
+		if i > 0 { // kept for less than the wait to be rolled up
+			node[i], fleet[i] = min(node[i], node[i-1]), min(fleet[i], fleet[i-1])
+		}
 		if i+1 < len(t) {
 			next := t[i+1].Width
 			node[i] = max(MinTime, next.Floor(min(node[i], sealed[i+1])))
