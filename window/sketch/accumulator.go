@@ -190,13 +190,20 @@ func (c *counters) used() []uint64 {
 	return c.counts[c.from-c.base : c.to-c.base]
 }
 
-func (c *counters) appendTo(bins []bin) []bin {
-	used := c.used()
-	n := 0
-	for _, count := range used {
+// numBins returns how many counters are not zero.
+func (c *counters) numBins() (n int) {
+	for _, count := range c.used() {
 		if count > 0 {
 			n++
 		}
+	}
+	return n
+}
+
+func (c *counters) appendTo(bins []bin) []bin {
+	used, n := c.used(), c.numBins()
+	if n == 0 {
+		return bins
 	}
 	// One more: an empty counter is stored too, and overwritten.
 	at := len(bins)

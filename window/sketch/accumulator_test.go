@@ -30,10 +30,39 @@ func TestAccumulator_EqualsMerge(t *testing.T) {
 		if b, _ := a.AppendBinary([]byte{1}); !bytes.Equal(b[1:], encode(want)) {
 			t.Fatalf("AppendBinary = %x, want %x", b[1:], encode(want))
 		}
+		if a.Min() != want.Min() || a.Max() != want.Max() || a.Median() != want.Median() {
+			t.Fatalf("Min, Max, Median() = %v, %v, %+v, want %v, %v, %+v", a.Min(), a.Max(), a.Median(), want.Min(), want.Max(), want.Median())
+		}
+		for _, q := range append(quantiles, rapid.Float64Range(0, 1).Draw(t, "q")) {
+			if got, want := a.Quantile(q), want.Quantile(q); got != want {
+				t.Fatalf("Quantile(%v) = %+v, want %+v", q, got, want)
+			}
+		}
 		if a.Count() != want.Count() {
 			t.Fatalf("Count() = %d, want %d", a.Count(), want.Count())
 		}
 	})
+}
+
+func TestAccumulator_AnswersBeyondMaxBins(t *testing.T) {
+	a, want := NewAccumulator(8), New(8)
+	for k := range 3 {
+		vs := make([]int64, 3000)
+		for i := range vs {
+			vs[i] = int64(lowerInt(20<<maxScale+int32(3000*k+i), 0)+1) * int64(1-2*(i%2))
+		}
+		s := sketchOf(8, vs)
+		a.Merge(s)
+		want.Merge(s)
+	}
+	if want.Scale() == 8 {
+		t.Fatalf("%d bins at scale 8: the values are not wide enough", want.NumBins())
+	}
+	for _, q := range quantiles {
+		if got, want := a.Quantile(q), want.Quantile(q); got != want {
+			t.Errorf("Quantile(%v) = %+v, want %+v", q, got, want)
+		}
+	}
 }
 
 func TestAccumulator_MergeOfAFinerOrCoarserSketch(t *testing.T) {

@@ -85,7 +85,7 @@ func (s *Sketch) order(r uint64) order {
 		if c := s.negative[k].count; r > c {
 			r -= c
 		} else {
-			return s.inBin(s.negative, k, true, r)
+			return s.inBin(s.negative[k], true, r, neighbour(s.negative, k, -1), neighbour(s.negative, k, +1))
 		}
 	}
 	if r <= s.zeros {
@@ -96,15 +96,15 @@ func (s *Sketch) order(r uint64) order {
 		if c := s.positive[k].count; r > c {
 			r -= c
 		} else {
-			return s.inBin(s.positive, k, false, r)
+			return s.inBin(s.positive[k], false, r, neighbour(s.positive, k, -1), neighbour(s.positive, k, +1))
 		}
 	}
 	panic("sketch: rank beyond count")
 }
 
-// inBin returns the j-th smallest value of a bin.
-func (s *Sketch) inBin(bins []bin, k int, negative bool, j uint64) order {
-	b := bins[k]
+// inBin returns the j-th smallest value of a bin, given the counts of the bins to
+// either side of it.
+func (s *Sketch) inBin(b bin, negative bool, j, before, after uint64) order {
 	lower, upper := s.span(b.index, negative)
 	l, u := lower.Float64(), upper.Float64()
 	o := order{lower, upper, l}
@@ -115,7 +115,7 @@ func (s *Sketch) inBin(bins []bin, k int, negative bool, j uint64) order {
 	// it and the rank inside the bin tells where. Elsewhere it holds a few equal
 	// or rounded values, and the centre is the safer guess.
 	quarter := (b.count + 3) / 4
-	if neighbour(bins, k, -1) < quarter || neighbour(bins, k, +1) < quarter {
+	if before < quarter || after < quarter {
 		o.value = centre(l, u)
 		return o
 	}

@@ -7,39 +7,49 @@ import (
 
 // Median returns the middle value, of an even count the mean of the two middle
 // values, with the interval that is certain to hold it.
-func (s *Sketch) Median() Estimate {
-	if s.count == 0 {
-		return Estimate{Empty: true}
-	}
-	return s.between((s.count-1)/2, float64(1-s.count%2)/2)
-}
+func (s *Sketch) Median() Estimate { return median(s, s.count) }
 
 // Quantile returns the q-quantile of the values, 0 ≤ q ≤ 1, with the interval
 // that is certain to hold it. It panics for any other q. Quantiles that lie
 // between two values are interpolated as numpy does by default: the quantile is
 // the value at (count-1)·q of the sorted values. So 0 is the minimum, 0.5 the
 // median and 1 the maximum, and a greater q never gives a smaller value.
-func (s *Sketch) Quantile(q float64) Estimate {
+func (s *Sketch) Quantile(q float64) Estimate { return quantile(s, s.count, q) }
+
+// orderer knows the order statistics of values: a Sketch, or an Accumulator.
+type orderer interface {
+	// order returns the r-th smallest value, 1 ≤ r ≤ count.
+	order(r uint64) order
+}
+
+func median(s orderer, count uint64) Estimate {
+	if count == 0 {
+		return Estimate{Empty: true}
+	}
+	return between(s, (count-1)/2, float64(1-count%2)/2)
+}
+
+func quantile(s orderer, count uint64, q float64) Estimate {
 	if !(q >= 0 && q <= 1) {
 		panic("sketch: q out of range")
 	}
 	switch {
-	case q == 0.5 || s.count == 0:
-		return s.Median()
+	case q == 0.5 || count == 0:
+		return median(s, count)
 	case q == 1:
-		return s.between(s.count-1, 0)
+		return between(s, count-1, 0)
 	}
-	at := float64(float64(s.count-1) * q)
+	at := float64(float64(count-1) * q)
 	whole := math.Floor(at)
-	if k := uint64(whole); k < s.count-1 {
-		return s.between(k, at-whole)
+	if k := uint64(whole); k < count-1 {
+		return between(s, k, at-whole)
 	}
-	return s.between(s.count-1, 0) // beyond 2^53 values, (count-1) rounds up
+	return between(s, count-1, 0) // beyond 2^53 values, (count-1) rounds up
 }
 
 // between returns the estimate of what lies part of the way from the k-th value,
 // counted from 0, to the next, 0 ≤ part < 1.
-func (s *Sketch) between(k uint64, part float64) Estimate {
+func between(s orderer, k uint64, part float64) Estimate {
 	a := s.order(k + 1)
 	if part == 0 {
 		return newEstimate(a.value, a.lower, a.upper)

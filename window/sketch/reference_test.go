@@ -69,6 +69,8 @@ type plainBits struct {
 	bits []byte
 	at   int  // of the next one to read
 	bad  bool // read past the end
+
+	escape int // which of the codes to come is written with an escape it does not need, from 1 on
 }
 
 func (p *plainBits) put(v uint64, n uint) {
@@ -79,7 +81,8 @@ func (p *plainBits) put(v uint64, n uint) {
 
 func (p *plainBits) rice(v uint64, k uint) {
 	q := v >> k
-	if q >= riceEscape {
+	p.escape--
+	if q >= riceEscape || p.escape == 0 && v > 0 {
 		p.put(1<<riceEscape-1, riceEscape)
 		p.put(uint64(bits.Len64(v)-1), 6)
 		p.put(v, uint(bits.Len64(v)))

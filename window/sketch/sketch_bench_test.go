@@ -137,17 +137,32 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-// BenchmarkAnswer makes the sketch of what an accumulator merged and asks for its
-// median: what a query costs after its merges.
+// BenchmarkAnswer is what a query costs after its merges: a median from the
+// sketch that is made of them, or from the counters, or their encoding.
 func BenchmarkAnswer(b *testing.B) {
 	a := NewAccumulator(DefaultPrecision)
 	for _, n := range encoded(DefaultPrecision, 64, 1000) {
 		mergeBinary(b, a, n)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		a.Sketch().Median()
-	}
+	b.Run("by=sketch", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			a.Sketch().Median()
+		}
+	})
+	b.Run("by=counters", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			a.Median()
+		}
+	})
+	b.Run("by=bytes", func(b *testing.B) {
+		var buf []byte
+		b.ReportAllocs()
+		for b.Loop() {
+			buf, _ = a.AppendBinary(buf[:0]) // the error is always nil
+		}
+	})
 }
 
 func BenchmarkMedian(b *testing.B) {
