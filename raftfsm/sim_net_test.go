@@ -226,7 +226,7 @@ type simPeers struct {
 var errSimLost = errors.New("lost on the way")
 
 // simAsk carries a question there and its answer back.
-func simAsk[T any](p simPeers, ctx context.Context, to string, ask func(*Node) (T, error)) (T, error) {
+func simAsk[T any](ctx context.Context, p simPeers, to string, ask func(*Node) (T, error)) (T, error) {
 	type result struct {
 		answer T
 		err    error
@@ -261,17 +261,17 @@ func simAsk[T any](p simPeers, ctx context.Context, to string, ask func(*Node) (
 
 func (p simPeers) Hello(ctx context.Context, addr string, me Hello) (Hello, error) {
 	me.JoinList = slices.Clone(me.JoinList)
-	return simAsk(p, ctx, addr, func(n *Node) (Hello, error) { return n.HandleHello(me), nil })
+	return simAsk(ctx, p, addr, func(n *Node) (Hello, error) { return n.HandleHello(me), nil })
 }
 
 func (p simPeers) Heartbeat(ctx context.Context, addr string) (Heartbeat, error) {
-	return simAsk(p, ctx, addr, func(n *Node) (Heartbeat, error) { return n.HandleHeartbeat(), nil })
+	return simAsk(ctx, p, addr, func(n *Node) (Heartbeat, error) { return n.HandleHeartbeat(), nil })
 }
 
 func (p simPeers) ReadIndex(ctx context.Context, addr string) (ReadIndex, error) {
-	return simAsk(p, ctx, addr, func(n *Node) (ReadIndex, error) { return n.ReadIndex(ctx) })
+	return simAsk(ctx, p, addr, func(n *Node) (ReadIndex, error) { return n.ReadIndex(ctx) })
 }
 
 func (p simPeers) Join(ctx context.Context, addr string, j Join) (JoinReply, error) {
-	return simAsk(p, ctx, addr, func(n *Node) (JoinReply, error) { return n.HandleJoin(ctx, j) })
+	return simAsk(ctx, p, addr, func(n *Node) (JoinReply, error) { return n.HandleJoin(ctx, j) })
 }

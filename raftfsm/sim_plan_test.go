@@ -114,7 +114,7 @@ func (p simPlan) String() string {
 // run carries out one track, and heals what it broke.
 func (s *sim) runTrack(track []simFault) {
 	for _, f := range track {
-		if !s.net.sleep(s.began.Add(f.at).Sub(time.Now())) || s.failed() {
+		if !s.net.sleep(time.Until(s.began.Add(f.at))) || s.failed() {
 			return
 		}
 		s.faults.Add(1)

@@ -58,9 +58,9 @@ type sim struct {
 	began   time.Time
 	book    *simBook
 
-	faults, installs, leaders atomic.Int64
-	terms                     sync.Map // that entries were applied of
-	hashes                    sync.Map // of the content, by index
+	faults, installs atomic.Int64
+	terms            sync.Map // that entries were applied of
+	hashes           sync.Map // of the content, by index
 
 	mu   sync.Mutex // guards errs
 	errs []error
