@@ -221,6 +221,13 @@ func TestCheck_RefusesOtherForms(t *testing.T) {
 	}
 	f("a maximum that is the minimum", slices.Concat(b[:3], []byte{kindMinFloat | kindMaxFloat}, b[4:12], b[4:]))
 
+	s = New(7)
+	addTo(t, s, number(4.999), number(4.998), number(4.997))
+	s.min, s.max, s.bounds = Int(5), Int(5), true
+	b = body(s)
+	mustDecode(t, encode(s))
+	f("the kind of a maximum that is not written", slices.Concat(b[:3], []byte{kindEqual | kindMaxFloat}, b[4:]))
+
 	s = sketchOf(7, lognormal(1, 20_000))
 	bins := slices.Clone(s.positive)
 	cells := cellsOf(s.shift, s.floats)
@@ -275,8 +282,8 @@ func TestCheck_RefusesTooManyBins(t *testing.T) {
 				continue
 			}
 			refused(t, "too many bins", b)
-			if positives > MaxBins+2 {
-				if err := NewAccumulator(8).MergeBinary(b); times > 1 && !errors.Is(err, ErrCorrupt) {
+			if positives > MaxBins && times > 1 { // what is merged as values is not counted
+				if err := NewAccumulator(8).MergeBinary(b); !errors.Is(err, ErrCorrupt) {
 					t.Errorf("MergeBinary of %d bins = %v, want ErrCorrupt", s.NumBins(), err)
 				}
 			}
@@ -287,6 +294,50 @@ func TestCheck_RefusesTooManyBins(t *testing.T) {
 	f(MaxBins+3, 0)
 	f(MaxBins/2, MaxBins/2)
 	f(MaxBins/2, MaxBins/2+1)
+}
+
+// TestMergeBinary_RefusesAGapThatWraps has a gap that would lead back below the
+// lowest cell, and out of the counters.
+func TestMergeBinary_RefusesAGapThatWraps(t *testing.T) {
+	s := sketchOf(7, []int64{10_000, 20_000, 30_000})
+	c := cellsOf(s.shift, s.floats)
+	span := c.cellOf(s.max) - c.cellOf(s.min)
+	m := newRiceModel(1, span)
+	for _, gap := range []uint64{uint64(span) + 1, 1 << 31, 1<<32 + 5, 1<<63 + 5, 1<<64 - 1, 1<<64 - 1000} {
+		var rice plainBits
+		rice.rice(gap, m.gap.k())
+		rice.rice(0, m.extra.k())
+		b := seal(append(append(s.appendHeader(nil, 0), formatRice), rice.bytes()...), 0)
+		refused(t, "a gap that wraps", b)
+		if err := NewAccumulator(7).MergeBinary(b); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("gap %d: MergeBinary = %v, want ErrCorrupt", gap, err)
+		}
+	}
+}
+
+// TestCheck_SumsAtTheirBounds has many values in a bin that is narrower, for being
+// rounded to integers, than bins are: no bound on the sum may be too wide there.
+func TestCheck_SumsAtTheirBounds(t *testing.T) {
+	f := func(s *Sketch, sum int128, want bool) {
+		t.Helper()
+		s.sum = sum
+		if _, err := Check(encode(s)); (err == nil) != want {
+			t.Errorf("sum %v of %v: Check = %v, want accepted %v", sum, s, err, want)
+		}
+	}
+	for v := int64(100); v < 3000; v += 3 {
+		s := New(7)
+		for _, sign := range []int64{1, -1} {
+			s.AddInt(sign)
+			s.AddIntN(sign*v, 5000)
+			s.AddInt(sign * 1_000_000)
+			least, greatest := referenceSums(s)
+			f(s, least, true)
+			f(s, greatest, true)
+			f(s, least.sub(int128{0, 1}), false)
+			f(s, greatest.add(int128{0, 1}), false)
+		}
+	}
 }
 
 func minNumber(a, b Number) Number {
