@@ -77,7 +77,9 @@ type bitReader struct {
 // fill leaves at least 56 bits in acc, or all that are left.
 func (r *bitReader) fill() {
 	if r.pos+8 <= len(r.b) {
-		r.acc, r.n = r.refill(r.acc, r.n)
+		r.acc |= binary.LittleEndian.Uint64(r.b[r.pos:]) << (r.n & 63)
+		r.pos += int(63-r.n) >> 3
+		r.n |= 56
 		return
 	}
 	for ; r.n <= 56 && r.pos < len(r.b); r.n += 8 {

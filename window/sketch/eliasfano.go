@@ -97,7 +97,7 @@ func planEliasFano(bins []bin, count int, low, span uint32) (p eliasFano) {
 }
 
 // append appends the bins that were planned for, and uses them up.
-func (p *eliasFano) append(b []byte, bins []bin) []byte {
+func (p *eliasFano) append(b []byte, bins []bin, tmp *scratch) []byte {
 	b = slices.Grow(b, p.size+8) // words are stored whole
 	if p.t > 0 {
 		w := bitWriter{b: b}
@@ -113,7 +113,7 @@ func (p *eliasFano) append(b []byte, bins []bin) []byte {
 	if p.l > 0 {
 		b = appendLowBits(b, bins, p.first, p.l)
 	}
-	return appendBitmap(b, bins, p.first, p.l, p.bitmap)
+	return appendBitmap(b, bins, p.first, p.l, p.bitmap, tmp)
 }
 
 // writeTail writes the gaps between values that rise from low on.
@@ -164,19 +164,26 @@ func appendLowBits(b []byte, bins []bin, low uint32, l uint) []byte {
 }
 
 // appendBitmap appends the bitmap of the values above low.
-func appendBitmap(b []byte, bins []bin, low uint32, l uint, size int) []byte {
+func appendBitmap(b []byte, bins []bin, low uint32, l uint, size int, tmp *scratch) []byte {
+	n := size/8 + 2 // the word behind the last is stored too
+	if cap(tmp.words) < n {
+		tmp.words = make([]uint64, n)
+	}
+	words := tmp.words[:n]
+	clear(words)
+	setRuns(words, bins, low, l)
 	b = slices.Grow(b, size+8)
-	start := len(b)
-	out := b[start : start+size+8]
-	clear(out)
-	setRuns(out, bins, low, l)
-	return b[:start+size]
+	end := len(b) + size
+	for _, word := range words[:(size+7)/8] {
+		b = binary.LittleEndian.AppendUint64(b, word)
+	}
+	return b[:end]
 }
 
 // setRuns sets the bits of the values above low, of each bin a run. The word that
 // a run ends in is stored for each, so that no branch depends on whether the
 // next run begins in another.
-func setRuns(out []byte, bins []bin, low uint32, l uint) {
+func setRuns(words []uint64, bins []bin, low uint32, l uint) {
 	word, k, at := uint64(0), uint64(0), uint64(0) // word is that of number at
 	for i := range bins {
 		bit, n := uint64((uint32(bins[i].index)-low)>>(l&31))+k, bins[i].count
@@ -187,15 +194,15 @@ func setRuns(out []byte, bins []bin, low uint32, l uint) {
 		at = bit >> 6
 		bit &= 63
 		if bit+n >= 64 {
-			binary.LittleEndian.PutUint64(out[at<<3:], word|^uint64(0)<<bit)
+			words[at] = word | ^uint64(0)<<bit
 			n -= 64 - bit
 			for at++; n >= 64; at++ {
-				binary.LittleEndian.PutUint64(out[at<<3:], ^uint64(0))
+				words[at] = ^uint64(0)
 				n -= 64
 			}
 			word, bit = 0, 0
 		}
 		word |= (1<<(n&63) - 1) << (bit & 63)
-		binary.LittleEndian.PutUint64(out[at<<3:], word)
+		words[at] = word
 	}
 }

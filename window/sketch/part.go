@@ -43,6 +43,7 @@ type part struct {
 type scratch struct {
 	values []uint32
 	bins   []bin
+	words  []uint64
 }
 
 // sizedBins returns n bins, whatever is in them.
@@ -93,11 +94,11 @@ func (s *Sketch) appendPart(b []byte, negative bool, source []bin, count uint64,
 	if bins[0].count--; bins[0].count == 0 {
 		bins = bins[1:]
 	}
-	return appendPayload(b, bins, count-2, low, high-low)
+	return appendPayload(b, bins, count-2, low, high-low, tmp)
 }
 
 // appendPayload appends format and payload of count values. It uses up the bins.
-func appendPayload(b []byte, bins []bin, count uint64, low, span uint32) []byte {
+func appendPayload(b []byte, bins []bin, count uint64, low, span uint32, tmp *scratch) []byte {
 	if count > maxEliasFano {
 		b, _ = appendRice(append(b, formatRice), bins, count, low, span, math.MaxInt)
 		return b
@@ -107,11 +108,11 @@ func appendPayload(b []byte, bins []bin, count uint64, low, span uint32) []byte 
 	// With two values to a cell it is Rice most likely, and written at once.
 	likely := count >= 2*(uint64(span)+1)
 	if !likely && riceSize(bins, count, low, span, limit) >= limit {
-		return plan.append(append(b, formatEliasFano), bins)
+		return plan.append(append(b, formatEliasFano), bins, tmp)
 	}
 	out, ok := appendRice(append(b, formatRice), bins, count, low, span, limit)
 	if !ok {
-		return plan.append(append(b, formatEliasFano), bins)
+		return plan.append(append(b, formatEliasFano), bins, tmp)
 	}
 	return out
 }
