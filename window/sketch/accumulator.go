@@ -1,7 +1,9 @@
 package sketch
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -61,6 +63,7 @@ func (a *Accumulator) MergeBinary(b []byte) error {
 		if in.parts[side].count > 0 {
 			a.sides[side].addPart(&in.parts[side], a.head.shift-in.head.shift)
 		}
+		in.parts[side].bitmap = nil // it is in b
 	}
 	return nil
 }
@@ -158,6 +161,36 @@ func (c *counters) addPart(p *part, d uint8) {
 	}
 	for _, x := range values {
 		counts[x+offset]++
+	}
+	c.addBitmap(p, d)
+}
+
+// addBitmap adds the values of a part that are left in a bitmap: the k-th bit
+// that is set, less k, is a cell.
+func (c *counters) addBitmap(p *part, d uint8) {
+	offset := uint32(p.cells.index-c.base) - p.cells.rank
+	counts, bitmap := c.counts, p.bitmap
+	for at := p.first; len(bitmap) > 0; at += 64 {
+		word := uint64(0)
+		if len(bitmap) >= 8 {
+			word = binary.LittleEndian.Uint64(bitmap)
+			bitmap = bitmap[8:]
+		} else {
+			word = lastWord(bitmap)
+			bitmap = nil
+		}
+		// No cell of the word is below at, which each bit moves one down.
+		if d > 0 || at < p.cells.rank {
+			for ; word != 0; word &= word - 1 {
+				counts[p.cells.bin(at+uint32(bits.TrailingZeros64(word)))>>d-c.base]++
+				at--
+			}
+			continue
+		}
+		for ; word != 0; word &= word - 1 {
+			counts[at+offset+uint32(bits.TrailingZeros64(word))]++
+			at--
+		}
 	}
 }
 

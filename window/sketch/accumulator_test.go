@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -62,6 +63,34 @@ func TestAccumulator_AnswersBeyondMaxBins(t *testing.T) {
 		if got, want := a.Quantile(q), want.Quantile(q); got != want {
 			t.Errorf("Quantile(%v) = %+v, want %+v", q, got, want)
 		}
+	}
+}
+
+// TestAccumulator_MergesBytesAtAnotherScale merges each kind of payload after
+// values so wide that the counters are coarser than it.
+func TestAccumulator_MergesBytesAtAnotherScale(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	wide := New(7)
+	for range 9000 {
+		addTo(t, wide, Int(int64(r.Uint64())>>r.IntN(62)))
+	}
+	for name, s := range map[string]*Sketch{
+		"bitmap":        sketchOf(7, lognormal(1, 1000)),
+		"small bitmap":  sketchOf(7, upTo40()),
+		"low bits":      sketchOf(7, lognormal(1, 100)),
+		"Rice":          sketchOf(7, lognormal(1, 10_000)),
+		"small numbers": sketchOf(7, slices.Repeat(upTo40(), 50)),
+	} {
+		for _, first := range []*Sketch{wide, New(7)} {
+			a, want := NewAccumulator(7), first.Clone()
+			a.Merge(first)
+			want.Merge(s)
+			mergeBinary(t, a, encode(s))
+			sameBytes(t, name, a.Sketch(), want)
+		}
+	}
+	if wide.Scale() == 7 {
+		t.Error("the wide values are not wide enough")
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 // readEliasFano reads the payload and returns the rest of b. What it returns with
 // true is sorted, lies within the outermost cells, and is written in no other
 // way. As bins it is MaxBins at most. If they are to be merged only, those
-// between the tails are values, which takes less time.
+// between the tails are values, or left in their bitmap, which takes less time.
 func (p *part) readEliasFano(tmp *scratch, b []byte, merging bool) (rest []byte, ok bool) {
 	count, low, high := int(p.count-2), p.low, p.low+p.span
 	bins := tmp.sizedBins(min(count, MaxBins))
@@ -36,13 +36,12 @@ func (p *part) readEliasFano(tmp *scratch, b []byte, merging bool) (rest []byte,
 	case l == 0 && !merging:
 		// The bitmap alone, as in most sketches of a thousand values.
 		used, ok = readRuns(bins, used, set, n, low, high)
+	case l == 0:
+		p.bitmap, p.first = set, low
+		ok = fits(set, n, high-low)
 	default:
 		values := sized(&tmp.values, n)
-		first := uint32(0)
-		if l == 0 {
-			first = low
-		}
-		if ok = readBitmap(values, set, first); ok && merging {
+		if ok = readBitmap(values, set); ok && merging {
 			p.values, ok = values, addLowBits(values, b, l, low, high)
 		} else if ok {
 			used, ok = readLowBits(bins, used, values, b, l, low, high)
@@ -63,6 +62,22 @@ func (p *part) readEliasFano(tmp *scratch, b []byte, merging bool) (rest []byte,
 	}
 	p.bins = bins[:used]
 	return rest, true
+}
+
+// fits tells whether a bitmap holds n values up to span.
+func fits(bitmap []byte, n int, span uint32) bool {
+	end := len(bitmap)
+	for end > 0 && bitmap[end-1] == 0 {
+		end--
+	}
+	if end == 0 {
+		return false
+	}
+	greatest := end*8 - bits.LeadingZeros8(bitmap[end-1]) - n // its bit less the n-1 before
+	for ; len(bitmap) >= 8; bitmap = bitmap[8:] {
+		n -= bits.OnesCount64(binary.LittleEndian.Uint64(bitmap))
+	}
+	return n == bits.OnesCount64(lastWord(bitmap)) && greatest <= int(span)
 }
 
 // appendValues appends sorted values as bins.
@@ -160,10 +175,10 @@ func lastWord(b []byte) (word uint64) {
 	return word
 }
 
-// readBitmap sets values[k] to first and the position of the k-th bit that is
-// set, less k. It returns false if other than len(values) are set.
-func readBitmap(values []uint32, bitmap []byte, first uint32) bool {
-	for at := first; len(bitmap) > 0; {
+// readBitmap sets values[k] to the position of the k-th bit that is set, less k.
+// It returns false if other than len(values) are set.
+func readBitmap(values []uint32, bitmap []byte) bool {
+	for at := uint32(0); len(bitmap) > 0; {
 		word := uint64(0)
 		if len(bitmap) >= 8 {
 			word = binary.LittleEndian.Uint64(bitmap)
@@ -187,12 +202,9 @@ func readBitmap(values []uint32, bitmap []byte, first uint32) bool {
 	return len(values) == 0
 }
 
-// addLowBits puts l low bits behind each of the values and adds low, unless l is 0
-// and low in them. It returns false if they are not sorted, or go beyond high.
+// addLowBits puts l low bits behind each of the values and adds low. It returns
+// false if they are not sorted, or go beyond high.
 func addLowBits(values []uint32, b []byte, l uint, low, high uint32) bool {
-	if l == 0 { // positions less their number never fall
-		return values[len(values)-1] <= high
-	}
 	mask := uint64(1)<<(l&31) - 1
 	previous, bit, unsorted := low, uint(0), uint32(0)
 	for k, v := range values {

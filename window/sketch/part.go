@@ -32,8 +32,13 @@ type part struct {
 	negative  bool
 	count     uint64
 	low, span uint32
-	bins      []bin    // numbered by cell, ascending
-	values    []uint32 // cells, sorted: beside the bins, in parts to be merged only
+	bins      []bin // numbered by cell, ascending
+
+	// In parts to be merged only, those beside the bins: cells, sorted, or a bitmap
+	// as Elias-Fano has it where the cells are its bits from first on.
+	values []uint32
+	bitmap []byte
+	first  uint32
 
 	format  byte
 	payload int // bytes, without the format
