@@ -160,7 +160,7 @@ func (v *view) eachSeries(ctx context.Context, m *metric, fn func(uint32, counte
 			err = errOrder // a damaged page may show one record twice
 		}
 		if err != nil {
-			return &DamagedError{tableSeries, fmt.Sprintf("metric %q, key %x", m.name, key), err}
+			return &DamagedError{tableSeries, fmt.Sprintf("metric %q, key %s", m.name, keyText(key)), err}
 		}
 		before = int64(k.node)
 		fn(k.node, c)

@@ -197,11 +197,22 @@ func (v *verifier) each(table string, fn func(table string, key, value []byte) e
 	}
 	return t.ForEach(func(key, value []byte) error {
 		if err := fn(table, key, value); err != nil {
-			return &DamagedError{table, fmt.Sprintf("key %x%s", key, v.describe(table, key)), err}
+			return &DamagedError{table, fmt.Sprintf("key %s%s", keyText(key), v.describe(table, key)), err}
 		}
 		return nil
 	})
 }
+
+// keyText writes a key for people. A damaged page may claim one of a gigabyte.
+func keyText(key []byte) string {
+	if len(key) > maxKeyText {
+		return fmt.Sprintf("%x… of %d bytes", key[:maxKeyText], len(key))
+	}
+	return fmt.Sprintf("%x", key)
+}
+
+// maxKeyText is longer than any key that is not damaged.
+const maxKeyText = 32
 
 // describe names the row of a key in words, where its numbers name something.
 func (v *verifier) describe(table string, key []byte) string {
