@@ -90,11 +90,16 @@ func (a *Accumulator) absorb(s *Sketch) {
 
 // Sketch returns what was merged as a sketch of its own.
 func (a *Accumulator) Sketch() *Sketch {
-	s := a.head
+	s := new(Sketch) // on the caller's stack if it stays there
+	a.fill(s)
+	return s
+}
+
+func (a *Accumulator) fill(s *Sketch) {
+	*s = a.head
 	s.negative = a.sides[negativeSide].appendTo(nil)
 	s.positive = a.sides[positiveSide].appendTo(nil)
 	s.fit()
-	return &s
 }
 
 // AppendBinary appends what was merged as an encoded sketch. The error is always
@@ -238,14 +243,11 @@ func (c *counters) appendTo(bins []bin) []bin {
 	if n == 0 {
 		return bins
 	}
-	// One more: an empty counter is stored too, and overwritten.
-	at := len(bins)
-	bins = slices.Grow(bins, n+1)[:at+n+1]
+	bins = slices.Grow(bins, n)
 	for k, count := range used {
-		bins[at] = bin{c.from + int32(k), count}
 		if count > 0 {
-			at++
+			bins = append(bins, bin{c.from + int32(k), count})
 		}
 	}
-	return bins[:at]
+	return bins
 }
