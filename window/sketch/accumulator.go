@@ -47,10 +47,18 @@ func (a *Accumulator) Count() uint64 { return a.head.count }
 
 // MergeBinary merges an encoded sketch of the accumulator's precision, and
 // returns ErrPrecision for one of another. It verifies checksum and structure and
-// returns ErrCorrupt where they are wrong, but does not look for the other ways
-// to write the same sketch that UnmarshalBinary refuses. The accumulator is
-// unchanged on error.
+// returns ErrCorrupt where they are wrong, but does not look whether the payload
+// is the one preferred and the sum one that the bins allow, as UnmarshalBinary
+// does. The accumulator is unchanged on error, and keeps no reference to b.
 func (a *Accumulator) MergeBinary(b []byte) error {
+	err := a.mergeBinary(b)
+	for side := range a.in.parts {
+		a.in.parts[side].bitmap = nil // it is in b
+	}
+	return err
+}
+
+func (a *Accumulator) mergeBinary(b []byte) error {
 	in := &a.in
 	if err := in.read(b, &a.tmp, true); err != nil {
 		return err
@@ -63,7 +71,6 @@ func (a *Accumulator) MergeBinary(b []byte) error {
 		if in.parts[side].count > 0 {
 			a.sides[side].addPart(&in.parts[side], a.head.shift-in.head.shift)
 		}
-		in.parts[side].bitmap = nil // it is in b
 	}
 	return nil
 }
