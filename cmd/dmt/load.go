@@ -207,18 +207,30 @@ func (l *loader) announce(ctx context.Context, name string, tiers window.Tiers) 
 	if err := errors.Join(ctx.Err(), closer.Close()); err != nil {
 		return err
 	}
-	base := tiers[0]
-	switch {
-	case first > last:
+	if first > last {
 		l.say("%s: no rows", name)
-	default:
-		l.say("%s: %s to %s, lands in the %s tier, kept %s", name,
-			l.args.time(first), l.args.time(last), base.Width, window.FormatKeep(base.KeepNode))
+	} else {
+		l.say("%s: %s to %s, %s", name, l.args.time(first), l.args.time(last), landing(tiers, first, last, time.Now().Unix()))
 	}
 	if tooOld > 0 {
 		l.say("%s: %d rows are older than anything the cluster keeps (since %s): they will be refused", name, tooOld, l.args.time(oldest))
 	}
 	return nil
+}
+
+// landing says which tiers values from first to last end up in: the finest that
+// still keeps their time, so a coarser one the older they are.
+func landing(tiers window.Tiers, first, last, now int64) string {
+	finest, ok := tiers.Landing(last, now)
+	if !ok {
+		return "lands nowhere"
+	}
+	coarsest, _ := tiers.Landing(max(first, tiers.MaxPast(now)), now)
+	if coarsest == finest {
+		return fmt.Sprintf("lands in the %s tier, kept %s", finest.Width, window.FormatKeep(finest.KeepNode))
+	}
+	return fmt.Sprintf("lands in the %s to %s tiers, kept %s to %s", finest.Width, coarsest.Width,
+		window.FormatKeep(finest.KeepNode), window.FormatKeep(coarsest.KeepNode))
 }
 
 func (l *loader) say(format string, args ...any) {
